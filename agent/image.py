@@ -1,0 +1,24 @@
+"""The agent's image: its content, its name and how it gets into ECR."""
+
+from pathlib import Path
+
+from environments.settings import ROOT, Environment
+from infra import images
+
+FILES = ("agent/Dockerfile", "agent/start_agent.py", "requirements/agent.txt")
+
+
+def name(environment: Environment) -> images.Image:
+    """The image of this checkout's agent; its tag is a hash of the content, known before anything is built."""
+    return images.image_name(environment, f"{environment.prefix}_agent", images.tag_of(_content(), images.BASE_IMAGE))
+
+
+def build(environment: Environment) -> images.Image:
+    """Build the image unless the engine or ECR has it; gives its name."""
+    image = name(environment)
+    images.build(_content(), "agent/Dockerfile", image.uri, {"BASE_IMAGE": images.BASE_IMAGE})
+    return image
+
+
+def _content() -> dict[str, bytes]:
+    return images.content(ROOT, (Path(ROOT, file) for file in FILES))

@@ -1,0 +1,134 @@
+"""The Prefect project of an environment: a work pool of type `ecs` that knows all a run needs on AWS.
+
+Its base job template is filled from Terraform's outputs, so that whoever registers a workflow needs Prefect and an
+image and reads no Terraform state. Source for the template's fields:
+https://docs.prefect.io/integrations/prefect-aws/ecs_guide and `prefect_aws.workers.ecs_worker`.
+"""
+
+from typing import Any
+
+from environments import console
+from environments.prefect_api import prefect_client
+from environments.settings import Environment
+from infra.images import Image
+from infra.terraform import Outputs
+
+CONTAINER = "workflow"
+CAPACITY_PROVIDERS = {"ecs_fargate": "FARGATE", "ecs_fargate_spot": "FARGATE_SPOT"}
+"""Execution environments and what AWS calls them; the one table of the choices there are."""
+
+
+def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
+    """Create the project or put it right; tells in a word what was done.
+
+    Args:
+        environment: whose project.
+        outputs: of Terraform.
+        image: the agent's image in ECR; workflows are built on top of it and find it here.
+    """
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+    from prefect.exceptions import ObjectNotFound
+
+    description = f"Workflows of environment {environment.name}, run on ECS Fargate in {environment.aws_region}"
+    template = base_job_template(environment, outputs, image)
+    with prefect_client(environment) as client:
+        try:
+            pool = client.read_work_pool(environment.prefix)
+        except ObjectNotFound:
+            client.create_work_pool(WorkPoolCreate(
+                name=environment.prefix, type="ecs", description=description, base_job_template=template))
+            done = "created"
+        else:
+            if pool.base_job_template == template and pool.description == description:
+                done = "unchanged"
+            else:
+                client.update_work_pool(
+                    environment.prefix, WorkPoolUpdate(description=description, base_job_template=template))
+                done = "corrected"
+    console.note(f"{environment.prefix} {done}")
+    return done
+
+
+def delete(environment: Environment) -> None:
+    """Delete the project and with it the deployments' schedules; does nothing when it is gone."""
+    from prefect.exceptions import ObjectNotFound
+
+    with prefect_client(environment) as client:
+        try:
+            client.delete_work_pool(environment.prefix)
+        except ObjectNotFound:
+            console.note("was gone")
+
+
+def base_job_template(environment: Environment, outputs: Outputs, image: Image) -> dict[str, Any]:
+    """The work pool's base job template: a JSON schema of what a deployment may choose, and the ECS job itself."""
+    key_secret = "prefect_api_key_secret_arn" if environment.uses_prefect_cloud else "prefect_api_auth_string_secret_arn"
+
+    def variable(title: str, kind: str, default: Any = None, **more: Any) -> dict[str, Any]:
+        return {"title": title, "type": kind, **({} if default is None else {"default": default}), **more}
+
+    return {
+        "variables": {
+            "type": "object",
+            "description": "What a workflow may choose; the rest belongs to the environment.",
+            "properties": {
+                "name": variable("Name", "string"),
+                "env": variable("Environment variables", "object", {}, additionalProperties={"type": ["string", "null"]}),
+                "labels": variable("Labels", "object", {}, additionalProperties={"type": "string"}),
+                "command": variable("Command", "string"),
+                "image": variable("Image", "string", image.pinned),
+                "family": variable("Task definition family, behind the project's name", "string", "any"),
+                "cpu": variable("CPU units, 1024 is one vCPU", "integer", environment.workflow_cpu),
+                "memory": variable("Memory in MiB", "integer", environment.workflow_memory),
+                "capacity_provider": variable(
+                    "Capacity provider", "string", CAPACITY_PROVIDERS[environment.execution_environment],
+                    enum=list(CAPACITY_PROVIDERS.values()),
+                ),
+            },
+        },
+        "job_configuration": {
+            "name": "{{ name }}",
+            "env": "{{ env }}",
+            "labels": "{{ labels }}",
+            "command": "{{ command }}",
+            "cluster": outputs.workflows_cluster_arn,
+            "container_name": CONTAINER,
+            "match_latest_revision_in_family": True,
+            key_secret: outputs.prefect_key_secret_arn,
+            "task_definition": {
+                "family": f"{environment.prefix}_workflow_{{{{ family }}}}",
+                "requiresCompatibilities": ["FARGATE"],
+                "networkMode": "awsvpc",
+                "cpu": "{{ cpu }}",
+                "memory": "{{ memory }}",
+                "executionRoleArn": outputs.workflow_execution_role_arn,
+                "taskRoleArn": outputs.workflow_task_role_arn,
+                "containerDefinitions": [{
+                    "name": CONTAINER,
+                    "image": "{{ image }}",
+                    "linuxParameters": {"initProcessEnabled": True, "capabilities": {"drop": ["ALL"]}},
+                    "logConfiguration": {
+                        "logDriver": "awslogs",
+                        "options": {
+                            "awslogs-group": outputs.workflows_log_group,
+                            "awslogs-region": environment.aws_region,
+                            "awslogs-stream-prefix": "{{ family }}",
+                        },
+                    },
+                }],
+            },
+            "task_run_request": {
+                "cluster": outputs.workflows_cluster_arn,
+                "capacityProviderStrategy": [{"capacityProvider": "{{ capacity_provider }}", "weight": 1}],
+                "networkConfiguration": {"awsvpcConfiguration": {
+                    "subnets": list(outputs.subnet_ids),
+                    "securityGroups": [outputs.security_group_id],
+                    "assignPublicIp": "ENABLED",
+                }},
+                "overrides": {
+                    "containerOverrides": [{"name": CONTAINER, "command": "{{ command }}", "environment": "{{ env }}"}],
+                },
+                "tags": "{{ labels }}",
+            },
+        },
+    }

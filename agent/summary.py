@@ -1,0 +1,56 @@
+"""What a user sees of an environment: the summary after a deploy, and its status."""
+
+import dataclasses
+import json
+from typing import Any
+
+from agent.status import Component
+from environments import console, local_stack
+from environments.secrets import key_file
+from environments.settings import ROOT, Environment
+from infra.images import Image
+
+
+def show(environment: Environment, image: Image) -> None:
+    """Print what a deploy made, where it is, and what to type next."""
+    rows = [
+        ("Prefect project", environment.prefix),
+        ("Prefect page", page_url(environment)),
+        ("Agent image", image.uri),
+        ("AWS", f"account {environment.aws_account_id}, {environment.aws_region}"
+                + (f", emulated at {environment.aws_endpoint_url}" if environment.is_local else "")),
+    ]
+    if environment.is_local:
+        rows.insert(2, ("Key for the page", f"cat {key_file(environment).relative_to(ROOT)}"))
+    console.say()
+    console.say(f"environment {environment.name} is up", "bold green")
+    console.table(rows)
+    option = "" if environment.name == "local" else f" --env {environment.name}"
+    console.say(f"next: .venv/bin/invoke register --workflow-path examples/sample_workflow{option}", "bold")
+
+
+def page_url(environment: Environment) -> str:
+    """Where a browser on this machine finds Prefect's page of the environment."""
+    if environment.is_local:
+        return local_stack.page_url(environment)
+    if environment.uses_prefect_cloud:
+        accounts = environment.prefect_api_url.partition("/accounts/")[2].replace("workspaces", "workspace")
+        return f"https://app.prefect.cloud/account/{accounts}"
+    return environment.prefect_api_url.removesuffix("/api")
+
+
+def show_status(environment: Environment, parts: list[Component], workflows: list[dict[str, Any]], as_json: bool) -> int:
+    """Print every component and every workflow; gives 0 when all components are well, else 1."""
+    well = all(part.ok for part in parts)
+    if as_json:
+        print(json.dumps({
+            "environment": environment.name, "ok": well, "prefect_page": page_url(environment),
+            "components": [dataclasses.asdict(part) for part in parts], "workflows": workflows,
+        }, indent=2))
+        return 0 if well else 1
+    console.say(f"environment {environment.name}  {page_url(environment)}", "bold")
+    console.table([("ok" if part.ok else "--", part.name, part.state) for part in parts])
+    if workflows:
+        console.say()
+        console.table([(flow["flow"], flow["version"], flow["last_run"]) for flow in workflows], ("workflow", "version", "last run"))
+    return 0 if well else 1

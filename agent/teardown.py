@@ -1,0 +1,57 @@
+"""Takes an environment down: what Terraform made, and what register and the rollout made beside it."""
+
+from agent import image, project
+from environments import console, local_stack
+from environments.errors import PlatformError
+from environments.settings import Environment
+from infra import state, terraform
+from infra.aws import check_account, client
+
+
+def destroy(environment: Environment) -> None:
+    """Remove everything of the environment; parts that are gone already are passed over.
+
+    In local, where all of AWS goes with its server, Terraform has nothing to do.
+    """
+    if environment.is_local:
+        running = set(local_stack.state(environment).values())
+        console.note("goes with the emulated AWS" if "running" in running else "was not running")
+        return
+    check_account(environment)
+    project.delete(environment)
+    _stop_workflows(environment)
+    try:
+        terraform.destroy(environment, image.name(environment).tag)
+    except PlatformError as error:
+        if "bucket" not in error.why.lower() or "does not exist" not in error.why.lower():
+            raise
+        console.note("nothing was deployed")
+    _remove_workflow_repositories(environment)
+    _deregister_task_definitions(environment)
+    state.remove_bucket(environment)
+
+
+def _stop_workflows(environment: Environment) -> None:
+    ecs, cluster = client(environment, "ecs"), f"{environment.prefix}_workflows"
+    try:
+        for page in ecs.get_paginator("list_tasks").paginate(cluster=cluster, desiredStatus="RUNNING"):
+            for task in page["taskArns"]:
+                ecs.stop_task(cluster=cluster, task=task, reason="environment is being destroyed")
+    except ecs.exceptions.ClusterNotFoundException:
+        return
+
+
+def _remove_workflow_repositories(environment: Environment) -> None:
+    ecr = client(environment, "ecr")
+    for page in ecr.get_paginator("describe_repositories").paginate():
+        for repository in page["repositories"]:
+            if repository["repositoryName"].startswith(f"{environment.name}_"):
+                ecr.delete_repository(repositoryName=repository["repositoryName"], force=True)
+
+
+def _deregister_task_definitions(environment: Environment) -> None:
+    ecs = client(environment, "ecs")
+    for page in ecs.get_paginator("list_task_definitions").paginate(status="ACTIVE"):
+        for arn in page["taskDefinitionArns"]:
+            if arn.rsplit("/", 1)[-1].startswith(f"{environment.prefix}_"):
+                ecs.deregister_task_definition(taskDefinition=arn)

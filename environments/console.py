@@ -1,0 +1,250 @@
+"""How we speak to the user: one line per step when it starts and ends, errors as a few lines, exit codes for scripts.
+
+Colours and styles go away by themselves when the output is piped (rich looks at the terminal and at NO_COLOR).
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import functools
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from environments.errors import PlatformError
+
+_PROGRESS_INTERVAL_SECONDS = 5.0
+_current_step: contextvars.ContextVar["Step | None"] = contextvars.ContextVar("step", default=None)
+_interruptions: list[Callable[[], None]] = []
+
+
+@functools.cache
+def _console(stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
+
+
+def say(text: str = "", style: str = "") -> None:
+    """Print one line; `style` is a rich style and shows on a terminal only."""
+    _console().print(text, style=style or None, markup=False)
+
+
+def table(rows: list[tuple[str, ...]], header: tuple[str, ...] = ()) -> None:
+    """Print rows in aligned columns."""
+    from rich.table import Table
+
+    grid = Table(box=None, show_header=bool(header), padding=(0, 2, 0, 0), header_style="bold")
+    for column in range(len(rows[0]) if rows else len(header)):
+        grid.add_column(header[column] if header else "", overflow="fold")
+    for row in rows:
+        grid.add_row(*(_text(cell) for cell in row))
+    _console().print(grid)
+
+
+def _text(cell: str) -> Any:
+    from rich.text import Text
+
+    return Text(cell)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on only when the user says so.
+
+    Args:
+        question: what is about to happen; the answer wanted is `yes`.
+        yes: the user has said so already (`--yes`).
+
+    Raises:
+        PlatformError: the answer was another one, or nobody can be asked.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise PlatformError("not confirmed", "there is no terminal to ask on", "add --yes to go on without being asked")
+    if input(f"{question} Type yes to go on: ").strip().lower() != "yes":
+        raise PlatformError("not confirmed, nothing was changed")
+
+
+@dataclasses.dataclass
+class Step:
+    """One part of a task: its name, its outcome and how long it took in seconds."""
+
+    name: str
+    done: threading.Event = dataclasses.field(default_factory=threading.Event)
+    result: Any = None
+    error: BaseException | None = None
+    skipped: bool = False
+    seconds: float = 0.0
+    note: str = ""
+    last_progress: float = 0.0
+
+
+def progress(text: str) -> None:
+    """Say what the current step is doing; shown at most every few seconds, so that long work is seen to move."""
+    step = _current_step.get()
+    now = time.monotonic()
+    if step and now - step.last_progress >= _PROGRESS_INTERVAL_SECONDS:
+        step.last_progress = now
+        say(f"  … {step.name}: {text}", "dim")
+
+
+def note(text: str) -> None:
+    """Say in a few words how the current step ended; stands behind its name in the closing line."""
+    step = _current_step.get()
+    if step:
+        step.note = text
+
+
+@contextlib.contextmanager
+def steps() -> Iterator[Callable[..., Step]]:
+    """Run the steps of a task side by side, each as soon as what it needs is there.
+
+    Yields `run(name, function, *arguments, after=())`, which starts a step and gives its handle. A handle among the
+    arguments is waited for and replaced by its result; `after` names steps that only have to be over. A step whose
+    need has failed is skipped. A milestone is a step that another one reaches on its way: `run` is given it as
+    `milestone`, the function sets its `done` when it is there. Leaving the block waits for all and raises the first
+    error.
+    """
+    started: list[Step] = []
+
+    def run(
+        name: str, function: Callable[..., Any], *arguments: Any, after: tuple[Step, ...] = (), milestone: Step | None = None
+    ) -> Step:
+        step = Step(name)
+        started.append(step)
+        context = contextvars.copy_context()
+        # Daemon threads: after Ctrl-C the process must be able to end while one of them hangs on the network.
+        threading.Thread(
+            target=context.run, args=(_run_step, step, function, arguments, after, milestone), name=name, daemon=True
+        ).start()
+        return step
+
+    try:
+        yield run
+        for step in started:
+            # Waiting with a timeout keeps the main thread open to Ctrl-C.
+            while not step.done.wait(0.2):
+                pass
+    except KeyboardInterrupt:
+        _interrupt(started)
+        raise
+    for step in started:
+        if step.error:
+            raise step.error
+
+
+def on_interrupt(action: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+    """While the block runs, Ctrl-C also calls `action`, in the main thread."""
+
+    @contextlib.contextmanager
+    def registered() -> Iterator[None]:
+        _interruptions.append(action)
+        try:
+            yield
+        finally:
+            _interruptions.remove(action)
+
+    return registered()
+
+
+def _interrupt(started: list[Step]) -> None:
+    running = [step for step in started if not step.done.is_set()]
+    say("interrupted: waiting for " + (", ".join(step.name for step in running) or "nothing"), "yellow")
+    for action in list(_interruptions):
+        action()
+    deadline = time.monotonic() + 30
+    if _interruptions:
+        while _interruptions and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def _run_step(
+    step: Step, function: Callable[..., Any], arguments: tuple[Any, ...], after: tuple[Step, ...], milestone: Step | None
+) -> None:
+    needs = [*(argument for argument in arguments if isinstance(argument, Step)), *after]
+    for need in needs:
+        need.done.wait()
+    if any(need.error or need.skipped for need in needs):
+        step.skipped = True
+    else:
+        _work(step, function, [a.result if isinstance(a, Step) else a for a in arguments])
+    if milestone and not milestone.done.is_set():
+        milestone.skipped = step.skipped or step.error is not None
+        milestone.done.set()
+    step.done.set()
+
+
+def _work(step: Step, function: Callable[..., Any], arguments: list[Any]) -> None:
+    _current_step.set(step)
+    begin = step.last_progress = time.monotonic()
+    say(f"→ {step.name}", "dim")
+    try:
+        step.result = function(*arguments)
+    except BaseException as error:
+        step.error = error
+    step.seconds = time.monotonic() - begin
+    if step.error:
+        say(f"✗ {step.name}  {step.seconds:.1f} s", "bold red")
+    else:
+        say(f"✓ {step.name}  {step.seconds:.1f} s" + (f"  {step.note}" if step.note else ""), "green")
+
+
+def report(error: BaseException) -> int:
+    """Print an error for the user and give the exit code: 1 for errors, 130 for Ctrl-C.
+
+    An error that is nobody's fault but ours is written whole to a log file, which the message names.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        _console(True).print("stopped by Ctrl-C; the same command goes on from here", style="yellow", markup=False)
+        return 130
+    shown = error if isinstance(error, PlatformError) else _translated(error)
+    out = _console(True)
+    out.print(f"✗ {shown.what}", style="bold red", markup=False)
+    for line in shown.why.splitlines():
+        out.print(f"  {line}", markup=False)
+    if shown.todo:
+        out.print(f"  → {shown.todo}", style="bold", markup=False)
+    return 1
+
+
+def _translated(error: BaseException) -> PlatformError:
+    library = type(error).__module__.split(".")[0]
+    text = str(error) or type(error).__name__
+    if library == "botocore":
+        return PlatformError("AWS did not do what was asked", text, "invoke doctor checks credentials and the connection")
+    if library in ("docker", "requests", "urllib3"):
+        return PlatformError("the Docker engine did not do what was asked", text, "invoke doctor checks the engine")
+    if library in ("httpx", "httpcore"):
+        return PlatformError("Prefect is out of reach", f"{type(error).__name__}: {text}", "invoke doctor checks the connection")
+    if library == "prefect":
+        return PlatformError("Prefect did not do what was asked", text, "invoke doctor checks the key and the connection")
+    from environments.settings import ROOT
+
+    log = ROOT / ".local" / "logs" / "error.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return PlatformError("this should not have happened", f"{type(error).__name__}: {text}",
+                         f"please report it with {log.relative_to(ROOT)}")
+
+
+def command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function fit to be an invoke task: errors print as a few lines and end with the right exit code.
+
+    A whole number that the function returns becomes the exit code.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, **options: Any) -> None:
+        try:
+            code = function(*arguments, **options)
+        except (Exception, KeyboardInterrupt) as error:
+            code = report(error)
+        if isinstance(code, int) and code:
+            sys.stdout.flush()
+            raise SystemExit(code)
+
+    return wrapped

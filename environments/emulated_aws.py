@@ -1,0 +1,212 @@
+"""The emulated AWS of environment local: ministack, plus what real ECS does and it does not.
+
+Each addition makes the emulator treat an unchanged task definition more like AWS does:
+- tasks run in their own Docker network, where they reach this machine and not each other;
+- images are pulled from the emulated ECR, under the very name that they have on AWS;
+- a task gets credentials of its task role;
+- memory limit, read-only root file system, scratch volumes and dropped capabilities apply;
+- availability zone rebalancing of a service, tags and description of an egress rule are given back as they were told;
+- state is saved a moment after each change, not only on an orderly stop.
+
+The functions replaced here are private ones of a pinned version: the functional tests run through each of them.
+"""
+
+import asyncio
+import copy
+import logging
+import secrets
+import socket
+import threading
+import time
+from typing import Any
+
+SAVE_AFTER_QUIET_SECONDS = 1.0
+HOST_NAME = "host.docker.internal"
+
+
+async def serve(sockets: list[socket.socket], port: int, gateway: str, network: str) -> None:
+    """Serve the emulated AWS on sockets that are already listening.
+
+    Args:
+        sockets: where to listen; one is the containers' gateway.
+        port: their common port.
+        gateway: address of this machine in the containers' network.
+        network: id of the containers' Docker network.
+    """
+    import signal
+
+    from hypercorn.asyncio import serve as hypercorn_serve
+    from hypercorn.config import Config
+    from ministack import app as ministack
+    from ministack.services import ec2, ecs
+
+    adapt_tasks(ecs, port, gateway, network)
+    remember_availability_zone_rebalancing(ecs)
+    replace_default_egress(ec2)
+    config = Config()
+    config.bind = [f"fd://{listener.fileno()}" for listener in sockets]
+    config.keep_alive_timeout = 75
+    stopped = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stopped.set)
+    logging.getLogger("persistence").setLevel(logging.WARNING)
+    changes = Changes()
+    threading.Thread(target=save_changes, args=(ministack, changes), daemon=True, name="save").start()
+    await hypercorn_serve(recording(ministack.app, changes), config, shutdown_trigger=stopped.wait)  # type: ignore[arg-type]
+
+
+class Changes:
+    """When something was last changed: anything at all, and images in particular."""
+
+    def __init__(self) -> None:
+        self.anything = 0.0
+        self.images = 0.0
+
+
+def recording(application: Any, changes: Changes) -> Any:
+    """Wrap an ASGI application so that `changes` knows of each request that may have changed something."""
+
+    async def recorded(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await application(scope, receive, send)
+        finally:
+            if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
+                changes.anything = time.monotonic()
+                if scope["path"].startswith("/v2/"):
+                    changes.images = changes.anything
+
+    return recorded
+
+
+def save_changes(ministack: Any, changes: Changes) -> None:
+    """For ever: write state to disk once it has been quiet for a moment. Image layers are large: only when pushed."""
+    from ministack.core.persistence import save_all
+
+    saved = saved_images = 0.0
+    while True:
+        time.sleep(SAVE_AFTER_QUIET_SECONDS)
+        latest, latest_images = changes.anything, changes.images
+        if latest == saved or time.monotonic() - latest < SAVE_AFTER_QUIET_SECONDS:
+            continue
+        services = ministack._build_persistence_save_dict()
+        if latest_images == saved_images:
+            services.pop("ecr", None)
+        save_all(services)
+        saved, saved_images = latest, latest_images
+
+
+def remember_availability_zone_rebalancing(ecs: Any) -> None:
+    """Let DescribeServices give back what CreateService and UpdateService were told; Terraform compares it."""
+    setting = "availabilityZoneRebalancing"
+
+    def remembering(action: Any) -> Any:
+        def called(data: dict[str, Any]) -> Any:
+            answer = action(data)
+            name = data.get("serviceName") or data.get("service", "")
+            cluster = ecs._resolve_cluster_name(data.get("cluster", "default"))
+            service = ecs._services.get(f"{cluster}/{name.rsplit('/', 1)[-1]}")
+            if service is not None:
+                service[setting] = data.get(setting) or service.get(setting, "ENABLED")
+            return answer
+
+        return called
+
+    for name in ("CreateService", "UpdateService"):
+        ecs._ACTION_MAP[name] = remembering(ecs._ACTION_MAP[name])
+
+
+def replace_default_egress(ec2: Any) -> None:
+    """Let an egress rule take the place of the default one it repeats: the emulator keeps the default, without tags
+    and description.
+    """
+    authorize = ec2._ACTION_MAP["AuthorizeSecurityGroupEgress"]
+
+    def authorize_in_place(parameters: Any) -> Any:
+        group = ec2._security_groups.get(ec2._p(parameters, "GroupId"))
+        if group:
+            new = ec2._parse_ip_permissions(parameters, "IpPermissions")
+            group["IpPermissionsEgress"] = [
+                rule for rule in group["IpPermissionsEgress"] if not any(ec2._rules_match(rule, other) for other in new)
+            ]
+        return authorize(parameters)
+
+    ec2._ACTION_MAP["AuthorizeSecurityGroupEgress"] = authorize_in_place
+
+
+def adapt_tasks(ecs: Any, port: int, gateway: str, network: str) -> None:
+    """Replace the functions that start a task by ones that do what AWS does as well.
+
+    Args:
+        ecs: the emulator's ECS module.
+        port: the emulator's port; Docker pulls from it.
+        gateway: address of this machine in the containers' network.
+        network: id of the containers' Docker network.
+    """
+    start_task, register_metadata, run_arguments = ecs._start_task_worker, ecs._register_metadata, ecs._build_run_kwargs
+
+    def start_task_from_registry(task: Any, task_definition: Any, overrides: Any, docker_client: Any) -> Any:
+        task_definition = copy.deepcopy(task_definition)
+        for container in task_definition.get("containerDefinitions", []):
+            container["image"] = registry_image(container["image"], port)
+        return start_task(task, task_definition, overrides, docker_client)
+
+    def register_metadata_with_role(
+        task_arn: str, cluster_arn: str, task_definition: Any, container: Any, launch_type: str,
+        variables: dict[str, str], host_mode: bool, address: str | None,
+    ) -> Any:
+        token = register_metadata(
+            task_arn, cluster_arn, task_definition, container, launch_type, variables, host_mode, address
+        )
+        # botocore refuses a credentials endpoint on this host name, so the credentials travel as variables.
+        variables.pop("AWS_CONTAINER_CREDENTIALS_FULL_URI", None)
+        variables.pop("AWS_CONTAINER_AUTHORIZATION_TOKEN", None)
+        task_id = task_arn.rsplit("/", 1)[-1]
+        variables.update(role_credentials(task_definition.get("taskRoleArn", ""), task_id))
+        variables["AWS_REGION"] = variables["AWS_DEFAULT_REGION"] = task_arn.split(":")[3]
+        return token
+
+    def run_arguments_like_fargate(container: Any, task_definition: Any, *rest: Any) -> dict[str, Any]:
+        arguments: dict[str, Any] = run_arguments(container, task_definition, *rest)
+        arguments["network"] = network
+        arguments["extra_hosts"] = {HOST_NAME: gateway}
+        arguments["read_only"] = bool(container.get("readonlyRootFilesystem"))
+        arguments["security_opt"] = ["no-new-privileges"]
+        arguments["cap_drop"] = (container.get("linuxParameters") or {}).get("capabilities", {}).get("drop", [])
+        memory = container.get("memory") or task_definition.get("memory")
+        if memory:
+            arguments["mem_limit"] = f"{memory}m"
+        scratch = {volume["name"] for volume in task_definition.get("volumes", []) if not volume.get("host", {}).get("sourcePath")}
+        arguments["tmpfs"] = {
+            mount["containerPath"]: "mode=1777,exec"
+            for mount in container.get("mountPoints", []) if mount["sourceVolume"] in scratch
+        }
+        return arguments
+
+    ecs._start_task_worker = start_task_from_registry
+    ecs._register_metadata = register_metadata_with_role
+    ecs._build_run_kwargs = run_arguments_like_fargate
+
+
+def registry_image(image: str, port: int) -> str:
+    """The name under which Docker pulls an ECR image from the emulator: the registry becomes this machine's port."""
+    registry, separator, name = image.partition("/")
+    return f"127.0.0.1:{port}/{name}" if separator and ".dkr.ecr." in registry else image
+
+
+def role_credentials(role_arn: str, session_name: str) -> dict[str, str]:
+    """Credentials of a role that last as long as the emulator does, as variables of a container."""
+    if not role_arn:
+        return {}
+    from ministack.services import sts
+
+    key, secret, token = "ASIA" + secrets.token_hex(8).upper(), secrets.token_urlsafe(30), secrets.token_urlsafe(60)
+    account, role_name = role_arn.split(":")[4], role_arn.rsplit("/", 1)[-1]
+    sts.register_session(key, {
+        "Arn": f"arn:aws:sts::{account}:assumed-role/{role_name}/{session_name}",
+        "UserId": f"{sts._role_id(role_arn)}:{session_name}",
+        "SecretAccessKey": secret,
+        "SessionToken": token,
+        "AccountId": account,
+        "PrincipalType": "AssumedRole",
+    })
+    return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": token}

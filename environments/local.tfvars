@@ -1,0 +1,11 @@
+# The whole platform on this machine: an emulated AWS, a real Prefect server, real containers. No account needed.
+aws_account_id   = "000000000000"
+aws_region       = "eu-west-1"
+aws_endpoint_url = "http://127.0.0.1:4566"
+
+# As the containers know this machine; its page opens at http://127.0.0.1:4200
+prefect_api_url = "http://host.docker.internal:4200/api"
+
+workflow_cpu       = 256
+workflow_memory    = 512
+log_retention_days = 7

@@ -1,0 +1,57 @@
+"""One background server of environment local: `python -m environments.local_server aws|prefect ...`.
+
+It listens on 127.0.0.1 for this machine, and on the gateway address of the containers' network for them. That second
+socket is bound to the network's bridge: packets that come in by any other way never reach it, so that nobody beyond
+this machine can talk to it, whatever routes they set.
+"""
+
+import argparse
+import asyncio
+import logging
+import socket
+from typing import Any
+
+
+def main() -> None:
+    """Serve until SIGTERM; an orderly stop saves everything."""
+    parser = argparse.ArgumentParser(prog="environments.local_server", description=__doc__)
+    parser.add_argument("server", choices=("aws", "prefect"))
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--gateway", required=True, help="address of this machine in the containers' network")
+    parser.add_argument("--bridge", required=True, help="network interface of the containers' network")
+    parser.add_argument("--network", required=True, help="id of the containers' Docker network")
+    options = parser.parse_args()
+    sockets = [listen("127.0.0.1", options.port), listen(options.gateway, options.port, options.bridge)]
+    if options.server == "aws":
+        from environments import emulated_aws
+
+        asyncio.run(emulated_aws.serve(sockets, options.port, options.gateway, options.network))
+    else:
+        asyncio.run(serve_prefect(sockets))
+
+
+def listen(address: str, port: int, interface: str = "") -> socket.socket:
+    """A listening TCP socket, on one network interface only if one is named."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if interface:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+    listener.bind((address, port))
+    listener.listen(512)
+    listener.setblocking(False)
+    return listener
+
+
+async def serve_prefect(sockets: list[socket.socket]) -> None:
+    """Serve the Prefect API and its web page; settings come from PREFECT_* variables."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    application: Any = create_app(final=True)
+    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=5))
+    await server.serve(sockets=sockets)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Access to the Prefect API of an environment, with Prefect's own client."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from environments.errors import PlatformError
+from environments.secrets import AGENT_TOKEN, prefect_key
+from environments.settings import Environment
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+
+@contextlib.contextmanager
+def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "Iterator[SyncPrefectClient]":
+    """A client of the environment's Prefect API.
+
+    Args:
+        environment: whose Prefect.
+        variable: the environment variable that holds the key.
+
+    Raises:
+        PlatformError: no key, a key that is not accepted, or no answer; also for calls inside the block.
+    """
+    key = prefect_key(environment, variable)
+    # This machine's own Prefect profile must not mix in.
+    os.environ.setdefault("PREFECT_HOME", str(environment.folder / "prefect_client"))
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("PREFECT_CLIENT_CSRF_SUPPORT_ENABLED", "false")
+    import httpx
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    url = environment.operator_prefect_api_url
+    client = SyncPrefectClient(
+        url, **({"api_key": key} if environment.uses_prefect_cloud else {"auth_string": key}),
+        httpx_settings={"timeout": httpx.Timeout(30, connect=5)},
+    )
+    try:
+        with client:
+            yield client
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code in (401, 403):
+            raise PlatformError(f"Prefect at {url} does not accept the key", f"it answered {error.response.status_code}",
+                                f"set {variable} to a key of environment {environment.name}") from error
+        raise PlatformError(f"Prefect at {url} refused a request", f"{error.response.status_code} {error.response.text[:500]}") from error
+    except httpx.TransportError as error:
+        raise PlatformError(
+            f"Prefect at {url} is out of reach", f"{type(error).__name__}: {error}",
+            "invoke deploy starts it" if environment.is_local else f"check prefect_api_url in {environment.tfvars.name}",
+        ) from error
+
+
+def check_prefect(environment: Environment) -> None:
+    """Make sure that the Prefect API answers and takes the key.
+
+    Raises:
+        PlatformError: as `prefect_client`.
+    """
+    import base64
+    import urllib.error
+    import urllib.request
+
+    key, url = prefect_key(environment), environment.operator_prefect_api_url
+    login = f"Bearer {key}" if environment.uses_prefect_cloud else "Basic " + base64.b64encode(key.encode()).decode()
+    request = urllib.request.Request(f"{url}/work_pools/filter", data=b"{}", headers={"Authorization": login, "Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10):
+            return
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            raise PlatformError(f"Prefect at {url} does not accept the key", f"it answered {error.code}",
+                                f"set {AGENT_TOKEN} to a key of environment {environment.name}") from error
+        raise PlatformError(f"Prefect at {url} has trouble", f"it answered {error.code}", "try again in a while") from error
+    except (OSError, ValueError) as error:
+        raise PlatformError(f"Prefect at {url} is out of reach", str(error),
+                            f"check prefect_api_url in environments/{environment.tfvars.name}") from error

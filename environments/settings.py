@@ -1,0 +1,224 @@
+"""The settings of an environment: one tfvars file, read by Terraform and by Python, checked as a whole.
+
+`load("dev")` reads `environments/dev.tfvars` into an `Environment`, the first argument of every component
+function. Each field below carries its own check, and one error lists every wrong value at once.
+"""
+
+import dataclasses
+import difflib
+import functools
+import ipaddress
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from environments.errors import PlatformError
+from environments.fargate import size_problem
+
+ROOT = Path(__file__).resolve().parent.parent
+SETTINGS_FOLDER = ROOT / "environments"
+EXECUTION_ENVIRONMENTS = ("ecs_fargate", "ecs_fargate_spot")
+LOG_RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
+"""https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html"""
+
+
+def _matches(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: re.fullmatch(pattern, value) is not None
+
+
+def _is_http_url(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
+
+
+def _is_vpc_cidr(value: str) -> bool:
+    try:
+        network = ipaddress.IPv4Network(value)
+    except ValueError:
+        return False
+    return network.is_private and 16 <= network.prefixlen <= 24
+
+
+def _setting(allowed: str, valid: Callable[[Any], bool], default: Any = dataclasses.MISSING) -> Any:
+    return dataclasses.field(default=default, metadata={"allowed": allowed, "valid": valid})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Environment:
+    """One environment: its name and its settings, all valid. Cpu in CPU units, memory in MiB."""
+
+    name: str
+    aws_account_id: str = _setting("the 12 digits of an AWS account", _matches(r"\d{12}"))
+    aws_region: str = _setting('an AWS region such as "eu-west-1"', _matches(r"[a-z]{2}(-[a-z]+)+-\d"))
+    aws_endpoint_url: str | None = _setting(
+        'a loopback URL with a port such as "http://127.0.0.1:4566", only in local',
+        lambda value: _is_http_url(value) and urlsplit(value).hostname == "127.0.0.1" and bool(urlsplit(value).port),
+        default=None,
+    )
+    prefect_api_url: str = _setting(
+        'the URL of a Prefect API, it ends in /api or is "https://api.prefect.cloud/api/accounts/<id>/workspaces/<id>"',
+        lambda value: _is_http_url(value) and "/api" in value,
+    )
+    vpc_cidr: str = _setting(
+        'a private IPv4 block of size /16 to /24 such as "10.20.0.0/16"', _is_vpc_cidr, default="10.20.0.0/16"
+    )
+    agent_count: int = _setting("a whole number from 0 to 10", lambda value: 0 <= value <= 10, default=1)
+    agent_cpu: int = _setting("a Fargate cpu size", lambda value: value > 0, default=256)
+    agent_memory: int = _setting("a Fargate memory size", lambda value: value > 0, default=512)
+    workflow_cpu: int = _setting("a Fargate cpu size", lambda value: value > 0, default=512)
+    workflow_memory: int = _setting("a Fargate memory size", lambda value: value > 0, default=1024)
+    execution_environment: str = _setting(
+        "one of " + ", ".join(EXECUTION_ENVIRONMENTS),
+        lambda value: value in EXECUTION_ENVIRONMENTS,
+        default="ecs_fargate",
+    )
+    log_retention_days: int = _setting(
+        "one of " + ", ".join(map(str, LOG_RETENTION_DAYS)), lambda value: value in LOG_RETENTION_DAYS, default=30
+    )
+
+    @property
+    def prefix(self) -> str:
+        """The name of the Prefect project, and what every AWS name of this environment starts with."""
+        return f"{self.name}_dataflow_automation"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether AWS is emulated on this machine."""
+        return self.aws_endpoint_url is not None
+
+    @property
+    def uses_prefect_cloud(self) -> bool:
+        """Whether Prefect Cloud schedules (API key) and not an own Prefect server (auth string)."""
+        return urlsplit(self.prefect_api_url).hostname == "api.prefect.cloud"
+
+    @property
+    def operator_prefect_api_url(self) -> str:
+        """The Prefect API as this machine reaches it: in local, containers know it by another host name."""
+        if not self.is_local:
+            return self.prefect_api_url
+        return f"http://127.0.0.1:{self.prefect_port}/api"
+
+    @property
+    def aws_port(self) -> int:
+        """The port of the emulated AWS on this machine; only in local."""
+        return _port(self.aws_endpoint_url or "")
+
+    @property
+    def prefect_port(self) -> int:
+        """The port of the Prefect server, from its URL."""
+        return _port(self.prefect_api_url)
+
+    @property
+    def tfvars(self) -> Path:
+        """The file these settings come from."""
+        return SETTINGS_FOLDER / f"{self.name}.tfvars"
+
+    @property
+    def folder(self) -> Path:
+        """Where this machine keeps what belongs to the environment; git ignores it."""
+        return ROOT / ".local" / self.name
+
+
+def known() -> list[str]:
+    """Names of the environments there are: one tfvars file each."""
+    return sorted(file.stem for file in SETTINGS_FOLDER.glob("*.tfvars"))
+
+
+@functools.cache
+def load(name: str) -> Environment:
+    """Read and check the settings of one environment.
+
+    Args:
+        name: the environment's name, `dev` for `environments/dev.tfvars`.
+
+    Raises:
+        PlatformError: the environment is unknown, its file does not parse, or values are missing, unknown or wrong.
+    """
+    if name not in known():
+        close = difflib.get_close_matches(name, known(), n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise PlatformError(f"unknown environment {name!r}", f"{hint}known: {', '.join(known())}",
+                            "choose one with --env, or add environments/<name>.tfvars")
+    file = SETTINGS_FOLDER / f"{name}.tfvars"
+    values = _parse(file)
+    problems = [*_unknown(values), *_wrong(values)]
+    if not problems:
+        problems = _wrong_together(name, values)
+    if problems:
+        listed = "\n".join(f"{file.relative_to(ROOT)}: {problem}" for problem in problems)
+        raise PlatformError(f"{len(problems)} wrong setting(s) in environment {name}", listed, "correct the file and try again")
+    return Environment(name=name, **values)
+
+
+def fields() -> dict[str, dataclasses.Field[Any]]:
+    """The settings there are, by name."""
+    return {field.name: field for field in dataclasses.fields(Environment) if field.name != "name"}
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    import hcl2
+    from lark.exceptions import LarkError
+
+    try:
+        text = file.read_text(encoding="utf-8")
+        values: dict[str, Any] = hcl2.loads(
+            text if text.endswith("\n") else text + "\n",
+            serialization_options=hcl2.SerializationOptions(with_comments=False, strip_string_quotes=True),
+        )
+    except (LarkError, UnicodeDecodeError, OSError, ValueError, RecursionError) as error:
+        place = f" line {error.line}, column {error.column}" if getattr(error, "line", 0) else ""  # type: ignore[union-attr]
+        raise PlatformError(f"{file.relative_to(ROOT)}{place} does not parse",
+                            str(error).splitlines()[0] if str(error) else type(error).__name__,
+                            "write one `name = value` a line, text in double quotes") from error
+    return values
+
+
+def _unknown(values: dict[str, Any]) -> list[str]:
+    problems = []
+    for name in values.keys() - fields().keys():
+        close = difflib.get_close_matches(name, fields(), n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(fields())}"
+        problems.append(f"{name}: unknown setting; {hint}")
+    return sorted(problems)
+
+
+def _wrong(values: dict[str, Any]) -> list[str]:
+    problems = []
+    for name, field in fields().items():
+        allowed = field.metadata["allowed"]
+        if name not in values:
+            if field.default is dataclasses.MISSING:
+                problems.append(f"{name}: missing; allowed: {allowed}")
+            continue
+        value = values[name]
+        expected = int if field.type is int else str
+        if value is None and field.default is None:
+            continue
+        # bool is an int to Python, not to Terraform
+        if not isinstance(value, expected) or isinstance(value, bool):
+            kind = "a number" if expected is int else "text in double quotes"
+            problems.append(f"{name}: was {value!r}, must be {kind}; allowed: {allowed}")
+        elif not field.metadata["valid"](value):
+            problems.append(f"{name}: was {value!r}; allowed: {allowed}")
+    return problems
+
+
+def _wrong_together(name: str, values: dict[str, Any]) -> list[str]:
+    problems = []
+    for part in ("agent", "workflow"):
+        size = [values.get(f"{part}_{kind}", fields()[f"{part}_{kind}"].default) for kind in ("cpu", "memory")]
+        if problem := size_problem(*size):
+            problems.append(f"{part}_cpu, {part}_memory: {problem}")
+    if ("aws_endpoint_url" in values) != (name == "local"):
+        problems.append("aws_endpoint_url: only local has one, and local must have it; it points to the emulated AWS")
+    return problems
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)

@@ -1,0 +1,94 @@
+# The agent: a Prefect worker as an ECS service. Terraform describes it; `invoke deploy` rolls a new revision out once
+# its image is in ECR, and ECS rolls back by itself when the new tasks do not come up.
+
+locals {
+  agent_container = "agent"
+  prefect_cloud   = startswith(var.prefect_api_url, "https://api.prefect.cloud/")
+
+  # Prefect Cloud knows API keys, an own server an auth string:
+  # https://docs.prefect.io/v3/advanced/security-settings
+  prefect_key_variable = local.prefect_cloud ? "PREFECT_API_KEY" : "PREFECT_API_AUTH_STRING"
+}
+
+resource "aws_ecs_task_definition" "agent" {
+  family                   = "${local.prefix}_agent"
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = var.agent_cpu
+  memory                   = var.agent_memory
+  execution_role_arn       = aws_iam_role.this["agent_execution"].arn
+  task_role_arn            = aws_iam_role.this["agent_task"].arn
+  skip_destroy             = true # the revision before is what ECS rolls back to
+
+  volume {
+    name = "scratch"
+  }
+
+  container_definitions = jsonencode([{
+    name                   = local.agent_container
+    image                  = "${aws_ecr_repository.agent.repository_url}:${var.agent_image_tag}"
+    essential              = true
+    readonlyRootFilesystem = true
+    stopTimeout            = 30
+    mountPoints            = [{ sourceVolume = "scratch", containerPath = "/tmp", readOnly = false }]
+    linuxParameters        = { capabilities = { drop = ["ALL"] }, initProcessEnabled = true }
+
+    environment = [
+      { name = "PREFECT_API_URL", value = var.prefect_api_url },
+      { name = "PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_NAME", value = local.task_events },
+      { name = "PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_REGION", value = var.aws_region },
+      { name = "PREFECT_PROJECT", value = local.prefix },
+    ]
+    secrets = [{ name = local.prefect_key_variable, valueFrom = aws_secretsmanager_secret.prefect_key.arn }]
+
+    healthCheck = {
+      command     = ["CMD", "python", "/opt/agent/start_agent.py", "--check"]
+      interval    = 30
+      timeout     = 5
+      retries     = 3
+      startPeriod = 60
+    }
+
+    logConfiguration = {
+      logDriver = "awslogs"
+      options = {
+        awslogs-group         = aws_cloudwatch_log_group.this["agent"].name
+        awslogs-region        = var.aws_region
+        awslogs-stream-prefix = "agent"
+      }
+    }
+  }])
+}
+
+resource "aws_ecs_service" "agent" {
+  name            = "${local.prefix}_agent"
+  cluster         = aws_ecs_cluster.this["agent"].id
+  task_definition = aws_ecs_task_definition.agent.arn
+  desired_count   = 0 # the rollout starts it, when the image and the key are there
+  propagate_tags  = "SERVICE"
+
+  availability_zone_rebalancing = "ENABLED"
+
+  capacity_provider_strategy {
+    capacity_provider = "FARGATE"
+    weight            = 1
+  }
+
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = true
+  }
+
+  network_configuration {
+    subnets          = aws_subnet.public[*].id
+    security_groups  = [aws_security_group.tasks.id]
+    assign_public_ip = true
+  }
+
+  # Both belong to the rollout, and to `invoke agent --up` and `--down`.
+  lifecycle {
+    ignore_changes = [desired_count, task_definition]
+  }
+
+  depends_on = [aws_ecs_cluster_capacity_providers.this, aws_iam_role_policy.execution, aws_iam_role_policy.agent_task]
+}

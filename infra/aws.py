@@ -1,0 +1,55 @@
+"""boto3 clients for an environment: the one place where they are made."""
+
+import functools
+from typing import Any
+
+from environments.errors import PlatformError
+from environments.secrets import aws_environment
+from environments.settings import Environment
+
+
+@functools.cache
+def client(environment: Environment, service: str) -> Any:
+    """A boto3 client for the environment's region; in local for the emulated AWS.
+
+    Args:
+        environment: whose account and region.
+        service: boto3's name of the service, such as `ecs`.
+    """
+    import boto3
+    from botocore.config import Config
+
+    local = aws_environment(environment)
+    credentials = (
+        {"aws_access_key_id": local["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": local["AWS_SECRET_ACCESS_KEY"]}
+        if local else {}
+    )
+    # A session of its own: boto3's default session is not safe to share between the threads of a deploy.
+    return boto3.session.Session(**credentials).client(
+        service, region_name=environment.aws_region, endpoint_url=environment.aws_endpoint_url,
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=5, read_timeout=30,
+            s3={"addressing_style": "path" if environment.is_local else "auto"},
+        ),
+    )
+
+
+def check_account(environment: Environment) -> None:
+    """Make sure that the credentials are good and belong to the environment's account.
+
+    Raises:
+        PlatformError: there are none, they are refused, AWS is out of reach, or it is another account.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        account = client(environment, "sts").get_caller_identity()["Account"]
+    except (BotoCoreError, ClientError) as error:
+        raise PlatformError(f"no access to AWS for environment {environment.name}", str(error),
+                            "set AWS credentials for its account (aws sso login, AWS_PROFILE, ...)") from error
+    if account != environment.aws_account_id:
+        raise PlatformError(
+            f"these AWS credentials are for account {account}",
+            f"environment {environment.name} lives in account {environment.aws_account_id}",
+            f"use credentials of that account, or correct aws_account_id in environments/{environment.name}.tfvars",
+        )

@@ -1,0 +1,92 @@
+"""What must be right before anything is changed: tools, Docker engine, credentials, account, Prefect.
+
+`invoke doctor` shows all of it; `deploy` and others raise one error that lists all that is wrong.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from environments import console, local_stack
+from environments.errors import PlatformError
+from environments.prefect_api import check_prefect
+from environments.secrets import prefect_key
+from environments.settings import Environment
+from infra import aws, images, terraform
+
+Check = tuple[str, Callable[[Environment], str]]
+
+
+def checks(environment: Environment) -> list[Check]:
+    """The checks that apply to an environment: a title each, and a function that tells what it found or raises."""
+    common: list[Check] = [
+        ("Terraform", lambda _: terraform.program()),
+        ("Docker engine", lambda _: f"version {local_stack.docker_client().version()['Version']}"),
+        ("Base image", _base_image),
+        ("Prefect key", _key),
+    ]
+    if environment.is_local:
+        return [*common, ("Ports", _ports)]
+    return [*common, ("AWS account", _account), ("Prefect API", _prefect)]
+
+
+def results(environment: Environment) -> list[tuple[str, str, PlatformError | None]]:
+    """Run all checks side by side: title, what was found, and what is wrong if something is."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda check: _run(environment, check), checks(environment)))
+
+
+def require(environment: Environment) -> None:
+    """Raise one error that lists all that is wrong.
+
+    Raises:
+        PlatformError: at least one check failed; nothing has been changed.
+    """
+    problems = [problem for _, _, problem in results(environment) if problem]
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        listed = [f"{p.what}: {p.why}".replace("\n", "; ") + (f"\n  → {p.todo}" if p.todo else "") for p in problems]
+        raise PlatformError(f"{len(problems)} things are in the way; nothing was changed", "\n".join(listed))
+    console.note("settings, tools, engine, credentials and Prefect are fine")
+
+
+def _run(environment: Environment, check: Check) -> tuple[str, str, PlatformError | None]:
+    title, look = check
+    try:
+        return title, look(environment), None
+    except PlatformError as error:
+        return title, "", error
+
+
+def _base_image(_: Environment) -> str:
+    from docker.errors import ImageNotFound
+
+    try:
+        local_stack.docker_client().images.get(images.BASE_IMAGE)
+    except ImageNotFound as error:
+        raise PlatformError(f"the base image {images.BASE_IMAGE} is missing", "the agent's image is built on it",
+                            "./bootstrap.sh brings it") from error
+    return images.BASE_IMAGE
+
+
+def _key(environment: Environment) -> str:
+    prefect_key(environment)
+    return "generated" if environment.is_local else "set"
+
+
+def _ports(environment: Environment) -> str:
+    problems = local_stack.check_ports(environment)
+    if problems:
+        raise PlatformError("; ".join(problem.what for problem in problems), "\n".join(problem.why for problem in problems),
+                            problems[0].todo)
+    return f"{environment.aws_port} and {environment.prefect_port} are ours or free"
+
+
+def _account(environment: Environment) -> str:
+    aws.check_account(environment)
+    return environment.aws_account_id
+
+
+def _prefect(environment: Environment) -> str:
+    check_prefect(environment)
+    return environment.prefect_api_url

@@ -1,0 +1,31 @@
+# Two ECS clusters, so that roles and limits of agent and workflows stay apart.
+
+resource "aws_ecs_cluster" "this" {
+  for_each = toset(["agent", "workflows"])
+
+  name = "${local.prefix}_${each.key}"
+
+  setting {
+    name  = "containerInsights"
+    value = "enabled"
+  }
+}
+
+resource "aws_ecs_cluster_capacity_providers" "this" {
+  for_each = aws_ecs_cluster.this
+
+  cluster_name       = each.value.name
+  capacity_providers = ["FARGATE", "FARGATE_SPOT"]
+
+  default_capacity_provider_strategy {
+    capacity_provider = "FARGATE"
+    weight            = 1
+  }
+}
+
+resource "aws_cloudwatch_log_group" "this" {
+  for_each = toset(["agent", "workflows"])
+
+  name              = "${local.prefix}_${each.key}"
+  retention_in_days = var.log_retention_days
+}

@@ -1,0 +1,217 @@
+"""Container images: what they are called, and that each is built and pushed only once.
+
+An image's tag is a hash of everything that goes into it. The same content therefore has the same name everywhere,
+and an image whose tag is in ECR already needs neither a build nor a push.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from environments import console
+from environments.errors import PlatformError
+from environments.local_stack import docker_client
+from environments.settings import Environment
+from infra.aws import client
+
+BASE_IMAGE = "python:3.11-slim-bookworm"
+"""What the agent is built on; bootstrap.sh brings it."""
+TAG_LENGTH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """An image in ECR: its repository's name, its tag, and its digest once it is there."""
+
+    repository: str
+    tag: str
+    uri: str
+    digest: str = ""
+    pushed: bool = False
+
+    @property
+    def pinned(self) -> str:
+        """The image by digest: what runs is exactly what was pushed."""
+        return f"{self.uri.rsplit(':', 1)[0]}@{self.digest}"
+
+
+def content(folder: Path, files: Iterable[Path]) -> dict[str, bytes]:
+    """Read a build context: contents by path relative to `folder`.
+
+    Raises:
+        PlatformError: a file can't be read.
+    """
+    try:
+        return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+    except OSError as error:
+        raise PlatformError("a file of the image can't be read", str(error)) from error
+
+
+def tag_of(files: Mapping[str, bytes], *ingredients: str) -> str:
+    """The tag of an image: a hash over its files and over whatever else it is made from."""
+    digest = hashlib.sha256()
+    for part in [*(value.encode() for value in ingredients), *(
+        piece for name in sorted(files) for piece in (name.encode(), files[name])
+    )]:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()[:TAG_LENGTH]
+
+
+def image_name(environment: Environment, repository: str, tag: str) -> Image:
+    """The image as task definitions name it."""
+    registry = f"{environment.aws_account_id}.dkr.ecr.{environment.aws_region}.amazonaws.com"
+    return Image(repository=repository, tag=tag, uri=f"{registry}/{repository}:{tag}")
+
+
+def find(environment: Environment, image: Image) -> Image | None:
+    """The image with its digest when ECR has its tag, else None."""
+    ecr = client(environment, "ecr")
+    try:
+        details = ecr.describe_images(repositoryName=image.repository, imageIds=[{"imageTag": image.tag}])["imageDetails"]
+    except (ecr.exceptions.ImageNotFoundException, ecr.exceptions.RepositoryNotFoundException):
+        return None
+    return dataclasses.replace(image, digest=details[0]["imageDigest"]) if details else None
+
+
+def build(files: Mapping[str, bytes], dockerfile: str, name: str, arguments: Mapping[str, str] | None = None) -> None:
+    """Build an image with the Docker engine unless it has one of that name.
+
+    Args:
+        files: the build context.
+        dockerfile: path of the Dockerfile in it.
+        name: what the engine calls the image; it holds the hash of the content.
+        arguments: build arguments; never secrets, they stay in the image's history.
+
+    Raises:
+        PlatformError: a step failed; the reason holds the step and its last lines.
+    """
+    from docker.errors import ImageNotFound
+
+    engine = docker_client()
+    try:
+        engine.images.get(name)
+        console.note("unchanged")
+        return
+    except ImageNotFound:
+        pass
+    recent: list[str] = []
+    step = ""
+    for event in engine.api.build(
+        fileobj=_tar(files), custom_context=True, dockerfile=dockerfile, tag=name, rm=True, forcerm=True, decode=True,
+        buildargs=dict(arguments or {}),
+    ):
+        if "error" in event:
+            raise PlatformError(f"building {name} failed", "\n".join([step, *recent[-15:], event["error"]]))
+        for line in event.get("stream", "").splitlines():
+            if line.startswith("Step "):
+                step, recent = line, []
+            elif line.strip():
+                recent.append(line.rstrip())
+            console.progress(step if len(step) < 100 else step[:97] + "...")
+    size = engine.images.get(name).attrs["Size"] / 1e6
+    console.note(f"built, {size:.0f} MB with its base")
+
+
+def push(environment: Environment, image: Image) -> Image:
+    """Push an image that was built under its URI, unless ECR has its tag already; gives it with its digest.
+
+    Raises:
+        PlatformError: the registry refused it.
+    """
+    if there := find(environment, image):
+        console.note("already in ECR")
+        return there
+    engine = docker_client()
+    target, login = _registry_access(environment, image)
+    engine.images.get(image.uri).tag(target)
+    totals: dict[str, tuple[int, int]] = {}
+    for event in engine.api.push(target, stream=True, decode=True, auth_config=login):
+        if "error" in event:
+            raise PlatformError(f"pushing {image.uri} failed", event["error"])
+        detail = event.get("progressDetail") or {}
+        if detail.get("total"):
+            totals[event["id"]] = (detail["current"], detail["total"])
+            done, all_of_it = (sum(column) / 1e6 for column in zip(*totals.values(), strict=True))
+            console.progress(f"{done:.0f} of {all_of_it:.0f} MB")
+    there = find(environment, image)
+    if not there:
+        raise PlatformError(f"{image.uri} did not arrive in ECR", "the push ended without an error", "try again")
+    console.note(f"pushed {image.tag}")
+    return dataclasses.replace(there, pushed=True)
+
+
+def pull_reference(environment: Environment, pinned: str) -> str:
+    """Make sure that the Docker engine has an image of ECR, and give the name under which a Dockerfile can use it.
+
+    Args:
+        environment: whose ECR.
+        pinned: the image by digest, as task definitions name it.
+    """
+    from docker.errors import ImageNotFound
+
+    repository, _, digest = pinned.partition("/")[2].partition("@")
+    source, login = _registry_access(environment, Image(repository=repository, tag="", uri=pinned.partition("@")[0] + ":"))
+    reference = f"{source.rsplit(':', 1)[0]}@{digest}"
+    engine = docker_client()
+    try:
+        engine.images.get(reference)
+    except ImageNotFound:
+        engine.images.pull(reference, auth_config=login)
+    return reference
+
+
+def pull(environment: Environment, image: Image) -> None:
+    """Make sure that the Docker engine has an image that is in ECR, under its URI."""
+    from docker.errors import ImageNotFound
+
+    engine = docker_client()
+    try:
+        engine.images.get(image.uri)
+    except ImageNotFound:
+        source, login = _registry_access(environment, image)
+        engine.images.pull(source, auth_config=login).tag(image.uri)
+
+
+def _registry_access(environment: Environment, image: Image) -> tuple[str, dict[str, Any] | None]:
+    """Under which name and with which login Docker pushes and pulls; the emulated ECR answers on its own port and wants none."""
+    if environment.is_local:
+        return f"127.0.0.1:{environment.aws_port}/{image.repository}:{image.tag}", None
+    answer = client(environment, "ecr").get_authorization_token()["authorizationData"][0]
+    user, password = base64.b64decode(answer["authorizationToken"]).decode().split(":", 1)
+    return image.uri, {"username": user, "password": password}
+
+
+def _tar(files: Mapping[str, bytes]) -> io.BytesIO:
+    """A build context of which only contents and names count, so that the engine's cache holds on every machine."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name in sorted(files):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(files[name]), 0o644
+            tar.addfile(entry, io.BytesIO(files[name]))
+    archive.seek(0)
+    return archive
+
+
+def ensure_repository(environment: Environment, repository: str) -> None:
+    """Make an ECR repository if it is missing: immutable tags, scanned on push, the last 20 images kept."""
+    ecr = client(environment, "ecr")
+    try:
+        ecr.create_repository(
+            repositoryName=repository, imageTagMutability="IMMUTABLE",
+            imageScanningConfiguration={"scanOnPush": True},
+            tags=[{"Key": "environment", "Value": environment.name}, {"Key": "managed_by", "Value": "register"}],
+        )
+    except ecr.exceptions.RepositoryAlreadyExistsException:
+        return
+    ecr.put_lifecycle_policy(repositoryName=repository, lifecyclePolicyText=json.dumps({"rules": [{
+        "rulePriority": 1, "description": "Keep the last 20 images",
+        "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 20},
+        "action": {"type": "expire"},
+    }]}))

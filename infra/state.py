@@ -1,0 +1,66 @@
+"""The S3 bucket that holds Terraform's state: versioned, encrypted, closed to the public, TLS only."""
+
+import json
+
+from environments import console
+from environments.settings import Environment
+from infra.aws import client
+
+STATE_KEY = "terraform.tfstate"
+
+
+def bucket_name(environment: Environment) -> str:
+    """Name of the state bucket; the account makes it unique in the world."""
+    return f"{environment.prefix.replace('_', '-')}-state-{environment.aws_account_id}"
+
+
+def ensure_bucket(environment: Environment) -> str:
+    """Make the state bucket if it is missing, and put its protection right; gives its name.
+
+    Safe defaults of https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html
+    """
+    from botocore.exceptions import ClientError
+
+    s3, bucket = client(environment, "s3"), bucket_name(environment)
+    try:
+        s3.head_bucket(Bucket=bucket)
+        console.note(f"{bucket} is there")
+        return bucket
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+    s3.create_bucket(Bucket=bucket, **({} if environment.aws_region == "us-east-1" else {
+        "CreateBucketConfiguration": {"LocationConstraint": environment.aws_region}
+    }))
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=dict.fromkeys(
+        ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True))
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={
+        "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]})
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({
+        "Version": "2012-10-17",
+        "Statement": [{
+            "Sid": "TlsOnly", "Effect": "Deny", "Principal": "*", "Action": "s3:*",
+            "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        }],
+    }))
+    console.note(f"{bucket} made")
+    return bucket
+
+
+def remove_bucket(environment: Environment) -> None:
+    """Delete the state bucket with all versions of the state; for after everything else is gone."""
+    from botocore.exceptions import ClientError
+
+    s3, bucket = client(environment, "s3"), bucket_name(environment)
+    try:
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+            if found:
+                s3.delete_objects(Bucket=bucket, Delete={
+                    "Objects": [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]})
+        s3.delete_bucket(Bucket=bucket)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchBucket":
+            raise

@@ -1,0 +1,247 @@
+"""Runs Terraform on the root module in this folder.
+
+python-terraform makes the command lines; the processes are started here, because its own runner can neither stream
+Terraform's JSON events, of which the progress is made, nor take an environment of its own.
+"""
+
+import dataclasses
+import json
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from environments import console
+from environments.errors import PlatformError
+from environments.secrets import aws_environment, process_environment
+from environments.settings import ROOT, Environment
+from infra.state import STATE_KEY, bucket_name, ensure_bucket
+
+MODULE = ROOT / "infra"
+MINIMUM_VERSION = (1, 10)
+AGENT_REPOSITORY_ADDRESS = "aws_ecr_repository.agent"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What Terraform tells the other components; names, ARNs and ids of AWS. See outputs.tf."""
+
+    aws_region: str
+    agent_cluster: str
+    agent_service: str
+    agent_task_definition_arn: str
+    agent_image: str
+    agent_log_group: str
+    workflows_cluster_arn: str
+    workflows_log_group: str
+    workflow_execution_role_arn: str
+    workflow_task_role_arn: str
+    subnet_ids: tuple[str, ...]
+    security_group_id: str
+    prefect_key_secret_arn: str
+    task_events_queue: str
+
+
+def program() -> str:
+    """Path of the Terraform program: the one that bootstrap.sh fetched, or else the one on PATH.
+
+    Raises:
+        PlatformError: there is none, or it is too old.
+    """
+    found = shutil.which("terraform", path=str(ROOT / ".local" / "bin")) or shutil.which("terraform")
+    if not found:
+        raise PlatformError("Terraform is missing", "no program of that name on PATH", "./bootstrap.sh gets it")
+    answer = subprocess.run([found, "version", "-json"], capture_output=True, text=True, check=False)  # noqa: S603
+    version = re.search(r'"terraform_version":\s*"(\d+)\.(\d+)', answer.stdout)
+    if not version or (int(version[1]), int(version[2])) < MINIMUM_VERSION:
+        raise PlatformError("Terraform is too old", f"{found} is {'.'.join(version.groups()) if version else 'unknown'}",
+                            f"install {'.'.join(map(str, MINIMUM_VERSION))} or newer, or take it off PATH and run ./bootstrap.sh")
+    return found
+
+
+def apply(environment: Environment, image_tag: str, on_repository: Callable[[], None] | None = None) -> Outputs:
+    """Bring AWS to what the settings say; changes nothing when it is there already.
+
+    Args:
+        environment: which one.
+        image_tag: tag of the agent's image; the task definition names it, the service does not start it yet.
+        on_repository: called as soon as the agent's ECR repository is there, while the rest is still being made.
+
+    Raises:
+        PlatformError: Terraform failed; its own words are the reason.
+    """
+    _init(environment)
+    made = changed = 0
+
+    def watch(event: dict[str, Any]) -> None:
+        nonlocal made, changed
+        resource = event.get("hook", {}).get("resource", {}).get("addr", "")
+        if event["type"] == "apply_complete" and event["hook"].get("action") != "read":
+            made += 1
+        if event["type"] in ("apply_complete", "refresh_complete") and resource == AGENT_REPOSITORY_ADDRESS and on_repository:
+            on_repository()
+        if event["type"] == "change_summary":
+            changes = event["changes"]
+            changed = changes["add"] + changes["change"] + changes["remove"]
+        if event["type"] in ("apply_start", "apply_progress", "apply_complete", "refresh_start"):
+            console.progress(f"{made} of {changed} changes made, {resource}" if changed else f"comparing {resource}")
+
+    _stream(environment, "apply", watch, auto_approve=True, **_inputs(environment, image_tag))
+    console.note(f"{changed} resources changed" if changed else "no changes")
+    return outputs(environment, initialised=True)
+
+
+def plan(environment: Environment, image_tag: str) -> int:
+    """Show what apply would change, in Terraform's own words.
+
+    Returns:
+        0 when nothing would change, 2 when something would, as Terraform's -detailed-exitcode.
+    """
+    ensure_bucket(environment)
+    _init(environment)
+    command = _command(environment, "plan", detailed_exitcode=_FLAG, **_inputs(environment, image_tag))
+    code = subprocess.run(command, cwd=MODULE, env=_variables(environment), check=False).returncode  # noqa: S603
+    if code not in (0, 2):
+        raise PlatformError("terraform plan failed", "see above")
+    return code
+
+
+def destroy(environment: Environment, image_tag: str) -> None:
+    """Remove everything that Terraform made."""
+    _init(environment)
+
+    def watch(event: dict[str, Any]) -> None:
+        if resource := event.get("hook", {}).get("resource", {}).get("addr"):
+            console.progress(f"{event['type'].replace('_', ' ')}: {resource}")
+
+    _stream(environment, "destroy", watch, auto_approve=True, **_inputs(environment, image_tag))
+
+
+def outputs(environment: Environment, initialised: bool = False) -> Outputs:
+    """Read the outputs of what was applied last.
+
+    Raises:
+        PlatformError: the environment has not been deployed.
+    """
+    if not initialised:
+        _init(environment)
+    answer = _run(environment, "output", json=_FLAG)
+    values = {name: output["value"] for name, output in json.loads(answer).items()}
+    if missing := {field.name for field in dataclasses.fields(Outputs)} - values.keys():
+        raise PlatformError(f"environment {environment.name} is not deployed",
+                            f"Terraform's state has no {', '.join(sorted(missing))}",
+                            f"invoke deploy --env {environment.name}")
+    values["subnet_ids"] = tuple(values["subnet_ids"])
+    return Outputs(**{field.name: values[field.name] for field in dataclasses.fields(Outputs)})
+
+
+class _Flag:
+    """Stands for python-terraform's IsFlagged, which is imported only when a command is made."""
+
+
+_FLAG = _Flag
+
+
+def _init(environment: Environment) -> None:
+    backend = {
+        "bucket": bucket_name(environment), "key": STATE_KEY, "region": environment.aws_region,
+        **({"use_path_style": "true"} if environment.is_local else {}),
+    }
+    _run(environment, "init", input=False, reconfigure=_FLAG, backend_config=backend)
+
+
+def _inputs(environment: Environment, image_tag: str) -> dict[str, Any]:
+    return {
+        "input": False, "var_file": str(environment.tfvars),
+        "var": [f"environment={environment.name}", f"agent_image_tag={image_tag}"],
+    }
+
+
+def _variables(environment: Environment) -> dict[str, str]:
+    additions = {"TF_DATA_DIR": str(environment.folder / "terraform"), "TF_IN_AUTOMATION": "1", **aws_environment(environment)}
+    configuration = ROOT / ".local" / "terraform.rc"
+    if configuration.exists():
+        additions["TF_CLI_CONFIG_FILE"] = str(configuration)
+    return process_environment(additions)
+
+
+def _command(environment: Environment, command: str, **options: Any) -> list[str]:
+    from python_terraform import IsFlagged, Terraform
+
+    flags = {name: IsFlagged if value is _FLAG else value for name, value in options.items()}
+    made: list[str] = Terraform(working_dir=str(MODULE), terraform_bin_path=program()).generate_cmd_string(command, **flags)
+    return made
+
+
+def _run(environment: Environment, command: str, **options: Any) -> str:
+    answer = subprocess.run(  # noqa: S603
+        _command(environment, command, no_color=_FLAG, **options), cwd=MODULE, env=_variables(environment),
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )
+    if answer.returncode:
+        raise failure(command, _readable(answer.stderr))
+    return answer.stdout
+
+
+def _stream(environment: Environment, command: str, watch: Callable[[dict[str, Any]], None], **options: Any) -> None:
+    """Run a command with -json, hand each event to `watch`; Ctrl-C lets Terraform finish what it has begun."""
+    log = environment.folder / "logs" / f"terraform_{command}.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(  # noqa: S603
+        _command(environment, command, json=_FLAG, **options), cwd=MODULE, env=_variables(environment), text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )
+    errors = []
+    with console.on_interrupt(lambda: process.send_signal(signal.SIGINT)), log.open("w", encoding="utf-8") as record:
+        for event in _events(process, record):
+            watch(event)
+            if event.get("@level") == "error":
+                errors.append("\n".join(_diagnostic(event)))
+    if process.wait():
+        raise failure(command, "\n".join(errors) or f"see {log.relative_to(ROOT)}")
+
+
+def _events(process: "subprocess.Popen[str]", record: Any) -> Iterator[dict[str, Any]]:
+    for line in process.stdout or ():
+        record.write(line)
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue  # a warning of the program itself, kept in the log
+
+
+def _diagnostic(event: dict[str, Any]) -> list[str]:
+    diagnostic = event.get("diagnostic", {})
+    place = diagnostic.get("range", {})
+    where = f"{place['filename']}:{place['start']['line']}" if place else diagnostic.get("address", "")
+    return [line for line in (diagnostic.get("summary", event.get("@message", "")), where, diagnostic.get("detail", "")) if line]
+
+
+def failure(command: str, words: str) -> PlatformError:
+    """The error for a Terraform run that failed: a lock that is held is explained, the rest is in Terraform's words."""
+    held = {name: value.strip() for name, value in re.findall(r"^\s*(ID|Who|Created|Operation):\s*(.+)$", words, re.MULTILINE)}
+    if "Error acquiring the state lock" in words and held:
+        return PlatformError(
+            "another run holds the lock of this environment",
+            f"{held.get('Who')} since {held.get('Created')} ({held.get('Operation')})",
+            f"wait for it; if that run is dead for sure: invoke unlock {held.get('ID')} --env ...",
+        )
+    return PlatformError(f"terraform {command} failed", words)
+
+
+def unlock(environment: Environment, lock_id: str) -> None:
+    """Release the lock that a dead run left behind."""
+    _init(environment)
+    command = [*_command(environment, "force-unlock", force=_FLAG), lock_id]
+    answer = subprocess.run(command, cwd=MODULE, env=_variables(environment), capture_output=True, text=True, check=False)  # noqa: S603
+    if answer.returncode:
+        raise failure("force-unlock", _readable(answer.stderr))
+
+
+def _readable(words: str) -> str:
+    """Terraform's message without the frame it draws around it."""
+    lines = [re.sub(r"^[│╷╵]\s?", "", line).rstrip() for line in words.splitlines()]
+    return "\n".join(line for line in lines if line)

@@ -1,0 +1,45 @@
+terraform {
+  required_version = ">= 1.10.0" # the first with native locks in S3
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = "5.100.0"
+    }
+  }
+
+  # Bucket, key and region come from the environment's settings, at init.
+  backend "s3" {
+    use_lockfile = true
+    encrypt      = true
+  }
+}
+
+provider "aws" {
+  region              = var.aws_region
+  allowed_account_ids = [var.aws_account_id]
+
+  default_tags {
+    tags = {
+      environment = var.environment
+      project     = "dataflow-automation-infra"
+      managed_by  = "terraform"
+    }
+  }
+
+  dynamic "endpoints" {
+    for_each = var.aws_endpoint_url[*]
+
+    content {
+      ec2            = endpoints.value
+      ecr            = endpoints.value
+      ecs            = endpoints.value
+      events         = endpoints.value
+      iam            = endpoints.value
+      logs           = endpoints.value
+      secretsmanager = endpoints.value
+      sqs            = endpoints.value
+      sts            = endpoints.value
+    }
+  }
+}

@@ -1,0 +1,144 @@
+"""Starts a deployment and follows its run: state changes and log lines until it ends."""
+
+import difflib
+import time
+from typing import Any
+from uuid import UUID
+
+from environments import console
+from environments.errors import PlatformError
+from environments.prefect_api import prefect_client
+from environments.settings import Environment
+from register_action.workflow_image import slug
+
+POLL_SECONDS = 1.0
+LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
+
+
+def deployments(environment: Environment) -> dict[str, Any]:
+    """All deployments of the environment's project, by flow name."""
+    from prefect.client.schemas.filters import FlowFilter, FlowFilterId, WorkPoolFilter, WorkPoolFilterName
+
+    found: list[Any] = []
+    with prefect_client(environment) as client:
+        while page := client.read_deployments(
+            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[environment.prefix])),
+            limit=200, offset=len(found),
+        ):
+            found += page
+        ids = [deployment.flow_id for deployment in found]
+        names = {}
+        for start in range(0, len(ids), 200):
+            flows = client.read_flows(flow_filter=FlowFilter(id=FlowFilterId(any_=ids[start : start + 200])))
+            names.update({flow.id: flow.name for flow in flows})
+    return {names[deployment.flow_id]: deployment for deployment in found if deployment.name == environment.name}
+
+
+def resolve(environment: Environment, name: str) -> tuple[str, Any]:
+    """The flow and deployment a user means; `my_flow`, `my-flow` and `my-flow/<env>` are the same.
+
+    Raises:
+        PlatformError: there is none, or several.
+    """
+    known = deployments(environment)
+    wanted = slug(name.removesuffix(f"/{environment.name}"))
+    matches = [flow for flow in known if slug(flow) == wanted]
+    if len(matches) == 1:
+        return matches[0], known[matches[0]]
+    close = difflib.get_close_matches(wanted, [slug(flow) for flow in known], n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise PlatformError(
+        f"no workflow {name!r} is registered in environment {environment.name}" if not matches else f"{name!r} could be several",
+        f"{hint}registered: {', '.join(sorted(matches or known)) or 'none'}",
+        f"invoke register --workflow-path ... --env {environment.name}",
+    )
+
+
+def start(environment: Environment, deployment: Any, parameters: dict[str, Any]) -> UUID:
+    """Create a run of a deployment; gives its id.
+
+    Raises:
+        PlatformError: the parameters don't fit.
+    """
+    with prefect_client(environment) as client:
+        run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+    console.say(f"run {run.name} created")
+    return run.id
+
+
+def follow(environment: Environment, run_id: UUID) -> bool:
+    """Print a run's state changes and log lines until it ends; tells whether it is COMPLETED."""
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+    from prefect.client.schemas.sorting import LogSort
+
+    shown, printed = "", 0
+    with prefect_client(environment) as client:
+        while True:
+            run = client.read_flow_run(run_id)
+            state = run.state
+            while lines := client.read_logs(
+                LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])), limit=200, offset=printed, sort=LogSort.TIMESTAMP_ASC
+            ):
+                for line in lines:
+                    printed += 1
+                    time_of_day = line.timestamp.strftime("%H:%M:%S")
+                    console.say(f"{time_of_day}  {LEVELS.get(line.level, str(line.level)):<8} {line.message}",
+                                "red" if line.level >= 40 else "")
+            if state and state.name != shown:
+                shown = state.name
+                console.say(f"{state.timestamp.strftime('%H:%M:%S')}  state    {state.name}"
+                            + (f": {state.message}" if state.message and not state.is_completed() else ""), "bold")
+            if state and state.is_final():
+                if not _more_logs(client, run_id, printed):
+                    return bool(state.is_completed())
+                continue
+            time.sleep(POLL_SECONDS)
+
+
+def _more_logs(client: Any, run_id: UUID, printed: int) -> bool:
+    """Whether lines arrive after the end: Prefect sends them in batches of a few seconds."""
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+
+    time.sleep(2 * POLL_SECONDS)
+    return bool(client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])), limit=1, offset=printed))
+
+
+def parse_parameters(pairs: list[str]) -> dict[str, Any]:
+    """Read `key=value` pairs; a value that is JSON is taken as such, anything else as text.
+
+    Raises:
+        PlatformError: a pair without `=`.
+    """
+    import json
+
+    parameters: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise PlatformError(f"--param {pair!r} is not key=value", "", "write --param name=value")
+        try:
+            parameters[key] = json.loads(value)
+        except ValueError:
+            parameters[key] = value
+    return parameters
+
+
+def overview(environment: Environment) -> list[dict[str, Any]]:
+    """What is registered: flow, version, and state of the last run, for `invoke status`."""
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    try:
+        known = deployments(environment)
+    except PlatformError:
+        return []  # Prefect's own state is told by the component it belongs to
+    rows = []
+    with prefect_client(environment) as client:
+        for flow, deployment in sorted(known.items()):
+            runs = client.read_flow_runs(
+                deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
+                sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1,
+            )
+            last = f"{runs[0].state_name} {runs[0].expected_start_time:%Y-%m-%d %H:%M} UTC" if runs else "never"
+            rows.append({"flow": flow, "version": deployment.version, "last_run": last})
+    return rows

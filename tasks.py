@@ -1,0 +1,183 @@
+"""The tasks of the platform. Each is a table of contents; the work is in the components.
+
+    invoke deploy                  everything, on this machine
+    invoke deploy --env dev        everything, on AWS
+"""
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from environments.console import Step, command, confirm, say, steps, table
+from environments.settings import load
+
+ENV = "environment: local (this machine), dev, test, prod, or any other environments/<env>.tfvars"
+
+
+@task(help={"env": ENV})
+@command
+def deploy(_: Context, env: str = "local") -> None:
+    """Bring an environment up, or to what its settings say; run twice, the second run changes nothing."""
+    from agent import image, key, project, rollout, summary
+    from environments import local_stack
+    from infra import checks, images, state, terraform
+
+    environment = load(env)
+    tag = image.name(environment).tag
+    repository = Step("ECR repository")
+    with steps() as run:
+        checked = run("Checks", checks.require, environment)
+        ready = run("Local servers", local_stack.start, environment, after=(checked,)) if environment.is_local else checked
+        built = run("Agent image", image.build, environment, after=(checked,))
+        bucket = run("State bucket", state.ensure_bucket, environment, after=(ready,))
+        applied = run("AWS infrastructure", terraform.apply, environment, tag, repository.done.set, after=(bucket,), milestone=repository)
+        pushed = run("Agent image to ECR", images.push, environment, built, after=(repository,))
+        stored = run("Prefect key", key.store, environment, applied)
+        made = run("Prefect project", project.ensure, environment, applied, pushed)
+        run("Agent", rollout.roll_out, environment, applied, stored, after=(pushed, made))
+    summary.show(environment, image.name(environment))
+
+
+@task(help={"env": ENV})
+@command
+def plan(_: Context, env: str = "local") -> int:
+    """Show what deploy would change on AWS; exit code 0 for nothing, 2 for something."""
+    from agent import image
+    from environments import local_stack
+    from infra import checks, terraform
+
+    environment = load(env)
+    checks.require(environment)
+    if environment.is_local:
+        local_stack.start(environment)
+    return terraform.plan(environment, image.name(environment).tag)
+
+
+@task(help={"env": ENV, "yes": "don't ask"})
+@command
+def destroy(_: Context, env: str = "local", yes: bool = False) -> None:
+    """Remove an environment: agent, project, images, logs, network, state; in local its servers and data too."""
+    from agent import teardown
+    from environments import local_stack
+
+    environment = load(env)
+    confirm(f"Everything of environment {env} goes, its workflows' images and logs included.", yes)
+    with steps() as run:
+        gone = run("Agent, project and AWS infrastructure", teardown.destroy, environment)
+        if environment.is_local:
+            run("Local servers and data", local_stack.remove, environment, after=(gone,))
+    say(f"environment {env} is gone; invoke deploy --env {env} makes it again", "bold")
+
+
+@task(help={"env": ENV, "workflow-path": "folder with the workflow: flow.py, and requirements.txt if it needs packages"})
+@command
+def register(_: Context, workflow_path: str, env: str = "local") -> None:
+    """Hand over a workflow: build its image, push it, and create a deployment for each of its flows."""
+    from pathlib import Path
+
+    from register_action import deployments, discovery, workflow_image
+
+    environment, folder = load(env), Path(workflow_path)
+    with steps() as run:
+        found = run("Flows", discovery.find_flows, folder)
+        image = run("Workflow image", workflow_image.build_and_push, environment, folder, after=(found,))
+        flows = run("Parameters", workflow_image.describe, environment, image, found)
+        registered = run("Deployments", deployments.register, environment, image, flows)
+    for deployment in registered.result:
+        say(f"registered {deployment.name}, version {deployment.version}", "bold")
+    say(f"next: invoke run {registered.result[0].name.split('/')[0]} --env {env}")
+
+
+@task(help={"env": ENV, "name": "flow of a registered workflow", "param": "parameter as key=value; may be repeated",
+            "wait": "follow the run until it ends"}, iterable=["param"])
+@command
+def run(_: Context, name: str, env: str = "local", param: list[str] | None = None, wait: bool = True) -> int:
+    """Run a workflow now, show its logs, and exit 0 when it is COMPLETED."""
+    from register_action import runs
+
+    environment = load(env)
+    _flow, deployment = runs.resolve(environment, name)
+    run_id = runs.start(environment, deployment, runs.parse_parameters(param or []))
+    return 0 if not wait or runs.follow(environment, run_id) else 1
+
+
+@task(help={"env": ENV, "json": "for scripts"})
+@command
+def status(_: Context, env: str = "local", json: bool = False) -> int:
+    """Show every component at a glance; exit code 0 when all are well, 1 otherwise."""
+    from agent import summary
+    from agent.status import components
+    from register_action import runs
+
+    environment = load(env)
+    parts = components(environment)
+    return summary.show_status(environment, parts, runs.overview(environment), json)
+
+
+@task(help={"env": ENV, "json": "for scripts"})
+@command
+def outputs(_: Context, env: str = "local", json: bool = False) -> None:
+    """Show what Terraform made: names, ARNs, ids."""
+    from dataclasses import asdict
+    from json import dumps
+
+    from infra import terraform
+
+    values = asdict(terraform.outputs(load(env)))
+    if json:
+        print(dumps(values, indent=2))
+    else:
+        table([(name, ", ".join(value) if isinstance(value, tuple) else value) for name, value in values.items()])
+
+
+@task(help={"env": ENV})
+@command
+def doctor(_: Context, env: str = "local") -> int:
+    """Check tools, Docker engine, credentials and Prefect, and say what to do about each that is wrong."""
+    from infra import checks
+
+    results = checks.results(load(env))
+    table([("ok" if problem is None else "WRONG", title, found if problem is None else str(problem))
+           for title, found, problem in results])
+    return 0 if all(problem is None for _, _, problem in results) else 1
+
+
+@task(help={"env": ENV, "name": "flow of a registered workflow; the agent if not given", "follow": "go on as lines come",
+            "lines": "how many lines"}, positional=["name"])
+@command
+def logs(_: Context, name: str = "", env: str = "local", follow: bool = False, lines: int = 100) -> None:
+    """Show what the agent, or the last run of a workflow, wrote."""
+    from infra import logs as cloudwatch
+    from register_action import runs, workflow_image
+
+    environment = load(env)
+    group = f"{environment.prefix}_{'workflows' if name else 'agent'}"
+    prefix = f"{workflow_image.slug(runs.resolve(environment, name)[0])}/" if name else ""
+    source = cloudwatch.follow(environment, group, prefix) if follow else cloudwatch.last_lines(environment, group, prefix, lines)
+    for line in source:
+        say(line)
+
+
+@task(help={"env": ENV, "up": "start it, as many as the settings say", "down": "stop it; runs wait until it is up again"})
+@command
+def agent(_: Context, env: str = "local", up: bool = False, down: bool = False) -> None:
+    """Start or stop the agent of a deployed environment."""
+    from agent import rollout
+    from environments.errors import PlatformError
+    from infra import terraform
+
+    if up == down:
+        raise PlatformError("say either --up or --down", todo="invoke agent --up")
+    environment = load(env)
+    with steps() as run:
+        made = run("Outputs", terraform.outputs, environment)
+        run("Agent", rollout.roll_out, environment, made, False, environment.agent_count if up else 0)
+
+
+@task(help={"env": ENV, "lock": "ID of the lock, from the message that names it"}, positional=["lock"])
+@command
+def unlock(_: Context, lock: str, env: str = "local") -> None:
+    """Release Terraform's lock that a dead run left behind."""
+    from infra import terraform
+
+    terraform.unlock(load(env), lock)
+    say("released; invoke deploy goes on")
