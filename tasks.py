@@ -1,7 +1,7 @@
 """The tasks of the platform. Each is a table of contents; the work is in the components.
 
-    invoke deploy                  everything, on this machine
-    invoke deploy --env dev        everything, on AWS
+invoke deploy                  everything, on this machine
+invoke deploy --env dev        everything, on AWS
 """
 
 from invoke.context import Context
@@ -26,10 +26,20 @@ def deploy(_: Context, env: str = "local") -> None:
     repository = Step("ECR repository")
     with steps() as run:
         checked = run("Checks", checks.require, environment)
-        ready = run("Local servers", local_stack.start, environment, after=(checked,)) if environment.is_local else checked
+        ready = (
+            run("Local servers", local_stack.start, environment, after=(checked,)) if environment.is_local else checked
+        )
         built = run("Agent image", image.build, environment, after=(checked,))
         bucket = run("State bucket", state.ensure_bucket, environment, after=(ready,))
-        applied = run("AWS infrastructure", terraform.apply, environment, tag, repository.done.set, after=(bucket,), milestone=repository)
+        applied = run(
+            "AWS infrastructure",
+            terraform.apply,
+            environment,
+            tag,
+            repository.done.set,
+            after=(bucket,),
+            milestone=repository,
+        )
         pushed = run("Agent image to ECR", images.push, environment, built, after=(repository,))
         stored = run("Prefect key", key.store, environment, applied)
         made = run("Prefect project", project.ensure, environment, applied, pushed)
@@ -68,7 +78,12 @@ def destroy(_: Context, env: str = "local", yes: bool = False) -> None:
     say(f"environment {env} is gone; invoke deploy --env {env} makes it again", "bold")
 
 
-@task(help={"env": ENV, "workflow-path": "folder with the workflow: flow.py, and requirements.txt if it needs packages"})
+@task(
+    help={
+        "env": ENV,
+        "workflow-path": "folder with the workflow: flow.py, and requirements.txt if it needs packages",
+    }
+)
 @command
 def register(_: Context, workflow_path: str, env: str = "local") -> None:
     """Hand over a workflow: build its image, push it, and create a deployment for each of its flows."""
@@ -87,8 +102,15 @@ def register(_: Context, workflow_path: str, env: str = "local") -> None:
     say(f"next: invoke run {registered.result[0].name.split('/')[0]} --env {env}")
 
 
-@task(help={"env": ENV, "name": "flow of a registered workflow", "param": "parameter as key=value; may be repeated",
-            "wait": "follow the run until it ends"}, iterable=["param"])
+@task(
+    help={
+        "env": ENV,
+        "name": "flow of a registered workflow",
+        "param": "parameter as key=value; may be repeated",
+        "wait": "follow the run until it ends",
+    },
+    iterable=["param"],
+)
 @command
 def run(_: Context, name: str, env: str = "local", param: list[str] | None = None, wait: bool = True) -> int:
     """Run a workflow now, show its logs, and exit 0 when it is COMPLETED."""
@@ -136,28 +158,49 @@ def doctor(_: Context, env: str = "local") -> int:
     from infra import checks
 
     results = checks.results(load(env))
-    table([("ok" if problem is None else "WRONG", title, found if problem is None else str(problem))
-           for title, found, problem in results])
+    table(
+        [
+            ("ok" if problem is None else "WRONG", title, found if problem is None else str(problem))
+            for title, found, problem in results
+        ]
+    )
     return 0 if all(problem is None for _, _, problem in results) else 1
 
 
-@task(help={"env": ENV, "name": "flow of a registered workflow; the agent if not given", "follow": "go on as lines come",
-            "lines": "how many lines"}, positional=["name"])
+@task(
+    help={
+        "env": ENV,
+        "name": "agent, or the flow of a registered workflow",
+        "follow": "go on as lines come",
+        "lines": "how many lines",
+    }
+)
 @command
-def logs(_: Context, name: str = "", env: str = "local", follow: bool = False, lines: int = 100) -> None:
+def logs(_: Context, name: str, env: str = "local", follow: bool = False, lines: int = 100) -> None:
     """Show what the agent, or the last run of a workflow, wrote."""
     from infra import logs as cloudwatch
     from register_action import runs, workflow_image
 
     environment = load(env)
-    group = f"{environment.prefix}_{'workflows' if name else 'agent'}"
-    prefix = f"{workflow_image.slug(runs.resolve(environment, name)[0])}/" if name else ""
-    source = cloudwatch.follow(environment, group, prefix) if follow else cloudwatch.last_lines(environment, group, prefix, lines)
+    of_agent = name == "agent"
+    group = f"{environment.prefix}_{'agent' if of_agent else 'workflows'}"
+    prefix = "" if of_agent else f"{workflow_image.slug(runs.resolve(environment, name)[0])}/"
+    source = (
+        cloudwatch.follow(environment, group, prefix)
+        if follow
+        else cloudwatch.last_lines(environment, group, prefix, lines)
+    )
     for line in source:
         say(line)
 
 
-@task(help={"env": ENV, "up": "start it, as many as the settings say", "down": "stop it; runs wait until it is up again"})
+@task(
+    help={
+        "env": ENV,
+        "up": "start it, as many as the settings say",
+        "down": "stop it; runs wait until it is up again",
+    }
+)
 @command
 def agent(_: Context, env: str = "local", up: bool = False, down: bool = False) -> None:
     """Start or stop the agent of a deployed environment."""

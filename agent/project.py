@@ -35,15 +35,17 @@ def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
         try:
             pool = client.read_work_pool(environment.prefix)
         except ObjectNotFound:
-            client.create_work_pool(WorkPoolCreate(
-                name=environment.prefix, type="ecs", description=description, base_job_template=template))
+            client.create_work_pool(
+                WorkPoolCreate(name=environment.prefix, type="ecs", description=description, base_job_template=template)
+            )
             done = "created"
         else:
             if pool.base_job_template == template and pool.description == description:
                 done = "unchanged"
             else:
                 client.update_work_pool(
-                    environment.prefix, WorkPoolUpdate(description=description, base_job_template=template))
+                    environment.prefix, WorkPoolUpdate(description=description, base_job_template=template)
+                )
                 done = "corrected"
     console.note(f"{environment.prefix} {done}")
     return done
@@ -62,7 +64,9 @@ def delete(environment: Environment) -> None:
 
 def base_job_template(environment: Environment, outputs: Outputs, image: Image) -> dict[str, Any]:
     """The work pool's base job template: a JSON schema of what a deployment may choose, and the ECS job itself."""
-    key_secret = "prefect_api_key_secret_arn" if environment.uses_prefect_cloud else "prefect_api_auth_string_secret_arn"
+    key_secret = (
+        "prefect_api_key_secret_arn" if environment.uses_prefect_cloud else "prefect_api_auth_string_secret_arn"
+    )
 
     def variable(title: str, kind: str, default: Any = None, **more: Any) -> dict[str, Any]:
         return {"title": title, "type": kind, **({} if default is None else {"default": default}), **more}
@@ -73,7 +77,9 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
             "description": "What a workflow may choose; the rest belongs to the environment.",
             "properties": {
                 "name": variable("Name", "string"),
-                "env": variable("Environment variables", "object", {}, additionalProperties={"type": ["string", "null"]}),
+                "env": variable(
+                    "Environment variables", "object", {}, additionalProperties={"type": ["string", "null"]}
+                ),
                 "labels": variable("Labels", "object", {}, additionalProperties={"type": "string"}),
                 "command": variable("Command", "string"),
                 "image": variable("Image", "string", image.pinned),
@@ -81,7 +87,9 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
                 "cpu": variable("CPU units, 1024 is one vCPU", "integer", environment.workflow_cpu),
                 "memory": variable("Memory in MiB", "integer", environment.workflow_memory),
                 "capacity_provider": variable(
-                    "Capacity provider", "string", CAPACITY_PROVIDERS[environment.execution_environment],
+                    "Capacity provider",
+                    "string",
+                    CAPACITY_PROVIDERS[environment.execution_environment],
                     enum=list(CAPACITY_PROVIDERS.values()),
                 ),
             },
@@ -103,28 +111,32 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
                 "memory": "{{ memory }}",
                 "executionRoleArn": outputs.workflow_execution_role_arn,
                 "taskRoleArn": outputs.workflow_task_role_arn,
-                "containerDefinitions": [{
-                    "name": CONTAINER,
-                    "image": "{{ image }}",
-                    "linuxParameters": {"initProcessEnabled": True, "capabilities": {"drop": ["ALL"]}},
-                    "logConfiguration": {
-                        "logDriver": "awslogs",
-                        "options": {
-                            "awslogs-group": outputs.workflows_log_group,
-                            "awslogs-region": environment.aws_region,
-                            "awslogs-stream-prefix": "{{ family }}",
+                "containerDefinitions": [
+                    {
+                        "name": CONTAINER,
+                        "image": "{{ image }}",
+                        "linuxParameters": {"initProcessEnabled": True, "capabilities": {"drop": ["ALL"]}},
+                        "logConfiguration": {
+                            "logDriver": "awslogs",
+                            "options": {
+                                "awslogs-group": outputs.workflows_log_group,
+                                "awslogs-region": environment.aws_region,
+                                "awslogs-stream-prefix": "{{ family }}",
+                            },
                         },
-                    },
-                }],
+                    }
+                ],
             },
             "task_run_request": {
                 "cluster": outputs.workflows_cluster_arn,
                 "capacityProviderStrategy": [{"capacityProvider": "{{ capacity_provider }}", "weight": 1}],
-                "networkConfiguration": {"awsvpcConfiguration": {
-                    "subnets": list(outputs.subnet_ids),
-                    "securityGroups": [outputs.security_group_id],
-                    "assignPublicIp": "ENABLED",
-                }},
+                "networkConfiguration": {
+                    "awsvpcConfiguration": {
+                        "subnets": list(outputs.subnet_ids),
+                        "securityGroups": [outputs.security_group_id],
+                        "assignPublicIp": "ENABLED",
+                    }
+                },
                 "overrides": {
                     "containerOverrides": [{"name": CONTAINER, "command": "{{ command }}", "environment": "{{ env }}"}],
                 },

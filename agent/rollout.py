@@ -39,8 +39,11 @@ def roll_out(environment: Environment, outputs: Outputs, key_changed: bool, coun
     replaces = key_changed and service["desiredCount"] > 0
     if moves or replaces:
         service = ecs.update_service(
-            cluster=outputs.agent_cluster, service=outputs.agent_service, desiredCount=wanted,
-            taskDefinition=outputs.agent_task_definition_arn, forceNewDeployment=replaces,
+            cluster=outputs.agent_cluster,
+            service=outputs.agent_service,
+            desiredCount=wanted,
+            taskDefinition=outputs.agent_task_definition_arn,
+            forceNewDeployment=replaces,
         )["service"]
     wait_until_steady(environment, outputs, wanted)
     running = f"{wanted} online" if wanted else "down"
@@ -68,9 +71,15 @@ def wait_until_steady(environment: Environment, outputs: Outputs, wanted: int) -
 
 def describe(environment: Environment, outputs: Outputs) -> dict[str, Any]:
     """The ECS service of the agent as it is now."""
-    found = client(environment, "ecs").describe_services(cluster=outputs.agent_cluster, services=[outputs.agent_service])
+    found = client(environment, "ecs").describe_services(
+        cluster=outputs.agent_cluster, services=[outputs.agent_service]
+    )
     if not found["services"]:
-        raise PlatformError("the agent's ECS service is gone", outputs.agent_service, f"invoke deploy --env {environment.name}")
+        raise PlatformError(
+            "the agent's ECS service is gone",
+            outputs.agent_service,
+            f"invoke deploy --env {environment.name}",
+        )
     service: dict[str, Any] = found["services"][0]
     return service
 
@@ -91,11 +100,15 @@ def online_agents(environment: Environment) -> dict[str, datetime]:
 def running_tasks(environment: Environment, outputs: Outputs) -> list[str]:
     """Ids of the agent's running ECS tasks."""
     ecs = client(environment, "ecs")
-    arns = ecs.list_tasks(cluster=outputs.agent_cluster, serviceName=outputs.agent_service, desiredStatus="RUNNING")["taskArns"]
+    arns = ecs.list_tasks(cluster=outputs.agent_cluster, serviceName=outputs.agent_service, desiredStatus="RUNNING")[
+        "taskArns"
+    ]
     return [arn.rsplit("/", 1)[-1] for arn in arns]
 
 
-def _missing(environment: Environment, outputs: Outputs, service: dict[str, Any], newest: dict[str, Any], wanted: int) -> str:
+def _missing(
+    environment: Environment, outputs: Outputs, service: dict[str, Any], newest: dict[str, Any], wanted: int
+) -> str:
     """What is still missing for a steady service; empty when nothing is."""
     if service["runningCount"] != wanted or service["pendingCount"]:
         return f"{service['runningCount']} of {wanted} tasks running at ECS"
@@ -112,7 +125,9 @@ def _missing(environment: Environment, outputs: Outputs, service: dict[str, Any]
 
 def _failed(environment: Environment, outputs: Outputs, why: str) -> PlatformError:
     ecs = client(environment, "ecs")
-    stopped = ecs.list_tasks(cluster=outputs.agent_cluster, serviceName=outputs.agent_service, desiredStatus="STOPPED")["taskArns"]
+    stopped = ecs.list_tasks(cluster=outputs.agent_cluster, serviceName=outputs.agent_service, desiredStatus="STOPPED")[
+        "taskArns"
+    ]
     reasons = []
     if stopped:
         tasks = ecs.describe_tasks(cluster=outputs.agent_cluster, tasks=stopped[:100])["tasks"]
@@ -120,8 +135,12 @@ def _failed(environment: Environment, outputs: Outputs, why: str) -> PlatformErr
         reasons.append(f"task stopped: {last.get('stoppedReason', 'no reason given')}")
         reasons += [
             f"container {container['name']} exited with {container['exitCode']} {container.get('reason', '')}".rstrip()
-            for container in last["containers"] if container.get("exitCode") is not None
+            for container in last["containers"]
+            if container.get("exitCode") is not None
         ]
     lines = last_lines(environment, outputs.agent_log_group)
-    return PlatformError("the agent did not come up", "\n".join([why, *reasons, *(f"| {line}" for line in lines)]),
-                         f"correct it and run invoke deploy --env {environment.name} again")
+    return PlatformError(
+        "the agent did not come up",
+        "\n".join([why, *reasons, *(f"| {line}" for line in lines)]),
+        f"correct it and run invoke deploy --env {environment.name} again",
+    )

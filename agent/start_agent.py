@@ -32,8 +32,19 @@ def main() -> int:
         return stop(problem)
     os.environ["PREFECT_WORKER_WEBSERVER_HOST"] = "127.0.0.1"
     command = [
-        "prefect", "worker", "start", "--type", "ecs", "--pool", os.environ["PREFECT_PROJECT"],
-        "--name", agent_name(), "--with-healthcheck", "--install-policy", "never", "--no-create-pool-if-not-found",
+        "prefect",
+        "worker",
+        "start",
+        "--type",
+        "ecs",
+        "--pool",
+        os.environ["PREFECT_PROJECT"],
+        "--name",
+        agent_name(),
+        "--with-healthcheck",
+        "--install-policy",
+        "never",
+        "--no-create-pool-if-not-found",
     ]
     print(f"agent {agent_name()} starts on project {os.environ['PREFECT_PROJECT']}", flush=True)
     os.execvp(command[0], command)  # noqa: S606 - the worker takes this process over, signals reach it directly
@@ -48,7 +59,7 @@ def stop(why: str) -> int:
 def check() -> int:
     """Ask the worker's health endpoint; 0 when it polled for runs lately."""
     try:
-        with urllib.request.urlopen(HEALTH_URL, timeout=4) as answer:  # noqa: S310 - constant http URL
+        with urllib.request.urlopen(HEALTH_URL, timeout=4) as answer:
             return 0 if answer.status == 200 else 1
     except OSError:
         return 1

@@ -21,11 +21,17 @@ class Component:
 
 def components(environment: Environment) -> list[Component]:
     """All parts of the environment, looked at side by side."""
-    servers = [
-        Component(title, state == "running", state) for title, state in local_stack.state(environment).items()
-    ] if environment.is_local else []
+    servers = (
+        [Component(title, state == "running", state) for title, state in local_stack.state(environment).items()]
+        if environment.is_local
+        else []
+    )
     if not all(server.ok for server in servers):
-        return [*servers, Component("agent", False, "not deployed"), Component("Prefect project", False, "not deployed")]
+        return [
+            *servers,
+            Component("agent", False, "not deployed"),
+            Component("Prefect project", False, "not deployed"),
+        ]
     with ThreadPoolExecutor() as pool:
         service, project = pool.submit(_service, environment), pool.submit(_project, environment)
         return [*servers, service.result(), *project.result()]

@@ -17,8 +17,11 @@ def show(environment: Environment, image: Image) -> None:
         ("Prefect project", environment.prefix),
         ("Prefect page", page_url(environment)),
         ("Agent image", image.uri),
-        ("AWS", f"account {environment.aws_account_id}, {environment.aws_region}"
-                + (f", emulated at {environment.aws_endpoint_url}" if environment.is_local else "")),
+        (
+            "AWS",
+            f"account {environment.aws_account_id}, {environment.aws_region}"
+            + (f", emulated at {environment.aws_endpoint_url}" if environment.is_local else ""),
+        ),
     ]
     if environment.is_local:
         rows.insert(2, ("Key for the page", f"cat {key_file(environment).relative_to(ROOT)}"))
@@ -39,18 +42,31 @@ def page_url(environment: Environment) -> str:
     return environment.prefect_api_url.removesuffix("/api")
 
 
-def show_status(environment: Environment, parts: list[Component], workflows: list[dict[str, Any]], as_json: bool) -> int:
+def show_status(
+    environment: Environment, parts: list[Component], workflows: list[dict[str, Any]], as_json: bool
+) -> int:
     """Print every component and every workflow; gives 0 when all components are well, else 1."""
     well = all(part.ok for part in parts)
     if as_json:
-        print(json.dumps({
-            "environment": environment.name, "ok": well, "prefect_page": page_url(environment),
-            "components": [dataclasses.asdict(part) for part in parts], "workflows": workflows,
-        }, indent=2))
+        print(
+            json.dumps(
+                {
+                    "environment": environment.name,
+                    "ok": well,
+                    "prefect_page": page_url(environment),
+                    "components": [dataclasses.asdict(part) for part in parts],
+                    "workflows": workflows,
+                },
+                indent=2,
+            )
+        )
         return 0 if well else 1
     console.say(f"environment {environment.name}  {page_url(environment)}", "bold")
     console.table([("ok" if part.ok else "--", part.name, part.state) for part in parts])
     if workflows:
         console.say()
-        console.table([(flow["flow"], flow["version"], flow["last_run"]) for flow in workflows], ("workflow", "version", "last run"))
+        console.table(
+            [(flow["flow"], flow["version"], flow["last_run"]) for flow in workflows],
+            ("workflow", "version", "last run"),
+        )
     return 0 if well else 1

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from environments.errors import PlatformError
@@ -33,7 +33,7 @@ def say(text: str = "", style: str = "") -> None:
     _console().print(text, style=style or None, markup=False)
 
 
-def table(rows: list[tuple[str, ...]], header: tuple[str, ...] = ()) -> None:
+def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) -> None:
     """Print rows in aligned columns."""
     from rich.table import Table
 
@@ -112,14 +112,21 @@ def steps() -> Iterator[Callable[..., Step]]:
     started: list[Step] = []
 
     def run(
-        name: str, function: Callable[..., Any], *arguments: Any, after: tuple[Step, ...] = (), milestone: Step | None = None
+        name: str,
+        function: Callable[..., Any],
+        *arguments: Any,
+        after: tuple[Step, ...] = (),
+        milestone: Step | None = None,
     ) -> Step:
         step = Step(name)
         started.append(step)
         context = contextvars.copy_context()
         # Daemon threads: after Ctrl-C the process must be able to end while one of them hangs on the network.
         threading.Thread(
-            target=context.run, args=(_run_step, step, function, arguments, after, milestone), name=name, daemon=True
+            target=context.run,
+            args=(_run_step, step, function, arguments, after, milestone),
+            name=name,
+            daemon=True,
         ).start()
         return step
 
@@ -163,7 +170,11 @@ def _interrupt(started: list[Step]) -> None:
 
 
 def _run_step(
-    step: Step, function: Callable[..., Any], arguments: tuple[Any, ...], after: tuple[Step, ...], milestone: Step | None
+    step: Step,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    after: tuple[Step, ...],
+    milestone: Step | None,
 ) -> None:
     needs = [*(argument for argument in arguments if isinstance(argument, Step)), *after]
     for need in needs:
@@ -215,20 +226,31 @@ def _translated(error: BaseException) -> PlatformError:
     library = type(error).__module__.split(".")[0]
     text = str(error) or type(error).__name__
     if library == "botocore":
-        return PlatformError("AWS did not do what was asked", text, "invoke doctor checks credentials and the connection")
+        return PlatformError(
+            "AWS did not do what was asked", text, "invoke doctor checks credentials and the connection"
+        )
     if library in ("docker", "requests", "urllib3"):
         return PlatformError("the Docker engine did not do what was asked", text, "invoke doctor checks the engine")
     if library in ("httpx", "httpcore"):
-        return PlatformError("Prefect is out of reach", f"{type(error).__name__}: {text}", "invoke doctor checks the connection")
+        return PlatformError(
+            "Prefect is out of reach",
+            f"{type(error).__name__}: {text}",
+            "invoke doctor checks the connection",
+        )
     if library == "prefect":
-        return PlatformError("Prefect did not do what was asked", text, "invoke doctor checks the key and the connection")
+        return PlatformError(
+            "Prefect did not do what was asked", text, "invoke doctor checks the key and the connection"
+        )
     from environments.settings import ROOT
 
     log = ROOT / ".local" / "logs" / "error.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    return PlatformError("this should not have happened", f"{type(error).__name__}: {text}",
-                         f"please report it with {log.relative_to(ROOT)}")
+    return PlatformError(
+        "this should not have happened",
+        f"{type(error).__name__}: {text}",
+        f"please report it with {log.relative_to(ROOT)}",
+    )
 
 
 def command(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -52,7 +52,7 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     logging.getLogger("persistence").setLevel(logging.WARNING)
     changes = Changes()
     threading.Thread(target=save_changes, args=(ministack, changes), daemon=True, name="save").start()
-    await hypercorn_serve(recording(ministack.app, changes), config, shutdown_trigger=stopped.wait)  # type: ignore[arg-type]
+    await hypercorn_serve(recording(ministack.app, changes), config, shutdown_trigger=stopped.wait)
 
 
 class Changes:
@@ -116,8 +116,9 @@ def remember_availability_zone_rebalancing(ecs: Any) -> None:
 
 
 def replace_default_egress(ec2: Any) -> None:
-    """Let an egress rule take the place of the default one it repeats: the emulator keeps the default, without tags
-    and description.
+    """Let an egress rule take the place of the default one it repeats.
+
+    The emulator would keep the default one, and lose the new one's tags and description.
     """
     authorize = ec2._ACTION_MAP["AuthorizeSecurityGroupEgress"]
 
@@ -142,7 +143,11 @@ def adapt_tasks(ecs: Any, port: int, gateway: str, network: str) -> None:
         gateway: address of this machine in the containers' network.
         network: id of the containers' Docker network.
     """
-    start_task, register_metadata, run_arguments = ecs._start_task_worker, ecs._register_metadata, ecs._build_run_kwargs
+    start_task, register_metadata, run_arguments = (
+        ecs._start_task_worker,
+        ecs._register_metadata,
+        ecs._build_run_kwargs,
+    )
 
     def start_task_from_registry(task: Any, task_definition: Any, overrides: Any, docker_client: Any) -> Any:
         task_definition = copy.deepcopy(task_definition)
@@ -151,8 +156,14 @@ def adapt_tasks(ecs: Any, port: int, gateway: str, network: str) -> None:
         return start_task(task, task_definition, overrides, docker_client)
 
     def register_metadata_with_role(
-        task_arn: str, cluster_arn: str, task_definition: Any, container: Any, launch_type: str,
-        variables: dict[str, str], host_mode: bool, address: str | None,
+        task_arn: str,
+        cluster_arn: str,
+        task_definition: Any,
+        container: Any,
+        launch_type: str,
+        variables: dict[str, str],
+        host_mode: bool,
+        address: str | None,
     ) -> Any:
         token = register_metadata(
             task_arn, cluster_arn, task_definition, container, launch_type, variables, host_mode, address
@@ -175,10 +186,15 @@ def adapt_tasks(ecs: Any, port: int, gateway: str, network: str) -> None:
         memory = container.get("memory") or task_definition.get("memory")
         if memory:
             arguments["mem_limit"] = f"{memory}m"
-        scratch = {volume["name"] for volume in task_definition.get("volumes", []) if not volume.get("host", {}).get("sourcePath")}
+        scratch = {
+            volume["name"]
+            for volume in task_definition.get("volumes", [])
+            if not volume.get("host", {}).get("sourcePath")
+        }
         arguments["tmpfs"] = {
             mount["containerPath"]: "mode=1777,exec"
-            for mount in container.get("mountPoints", []) if mount["sourceVolume"] in scratch
+            for mount in container.get("mountPoints", [])
+            if mount["sourceVolume"] in scratch
         }
         return arguments
 
@@ -199,14 +215,21 @@ def role_credentials(role_arn: str, session_name: str) -> dict[str, str]:
         return {}
     from ministack.services import sts
 
-    key, secret, token = "ASIA" + secrets.token_hex(8).upper(), secrets.token_urlsafe(30), secrets.token_urlsafe(60)
+    key, secret, token = (
+        "ASIA" + secrets.token_hex(8).upper(),
+        secrets.token_urlsafe(30),
+        secrets.token_urlsafe(60),
+    )
     account, role_name = role_arn.split(":")[4], role_arn.rsplit("/", 1)[-1]
-    sts.register_session(key, {
-        "Arn": f"arn:aws:sts::{account}:assumed-role/{role_name}/{session_name}",
-        "UserId": f"{sts._role_id(role_arn)}:{session_name}",
-        "SecretAccessKey": secret,
-        "SessionToken": token,
-        "AccountId": account,
-        "PrincipalType": "AssumedRole",
-    })
+    sts.register_session(
+        key,
+        {
+            "Arn": f"arn:aws:sts::{account}:assumed-role/{role_name}/{session_name}",
+            "UserId": f"{sts._role_id(role_arn)}:{session_name}",
+            "SecretAccessKey": secret,
+            "SessionToken": token,
+            "AccountId": account,
+            "PrincipalType": "AssumedRole",
+        },
+    )
     return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": token}

@@ -48,24 +48,40 @@ def servers(environment: Environment, network: dict[str, str] | None = None) -> 
     aws, prefect = environment.folder / "aws", environment.folder / "prefect"
     return (
         Server(
-            title="emulated AWS", kind="aws", port=environment.aws_port, log=logs / "aws.log",
+            title="emulated AWS",
+            kind="aws",
+            port=environment.aws_port,
+            log=logs / "aws.log",
             health_url=f"{environment.aws_endpoint_url}/_ministack/health",
             command=_command("aws", environment.aws_port, network),
             variables={
-                "GATEWAY_PORT": str(environment.aws_port), "MINISTACK_ACCOUNT_ID": environment.aws_account_id,
-                "MINISTACK_REGION": environment.aws_region, "MINISTACK_HOSTNAME": EMULATOR_NAME,
-                "PERSIST_STATE": "1", "STATE_DIR": str(aws / "state"), "S3_PERSIST": "1", "S3_DATA_DIR": str(aws / "s3"),
-                "SFTP_ENABLED": "0", "IOT_MTLS_ENABLED": "0", "LOG_LEVEL": "INFO",
+                "GATEWAY_PORT": str(environment.aws_port),
+                "MINISTACK_ACCOUNT_ID": environment.aws_account_id,
+                "MINISTACK_REGION": environment.aws_region,
+                "MINISTACK_HOSTNAME": EMULATOR_NAME,
+                "PERSIST_STATE": "1",
+                "STATE_DIR": str(aws / "state"),
+                "S3_PERSIST": "1",
+                "S3_DATA_DIR": str(aws / "s3"),
+                "SFTP_ENABLED": "0",
+                "IOT_MTLS_ENABLED": "0",
+                "LOG_LEVEL": "INFO",
             },
         ),
         Server(
-            title="Prefect server", kind="prefect", port=environment.prefect_port, log=logs / "prefect.log",
+            title="Prefect server",
+            kind="prefect",
+            port=environment.prefect_port,
+            log=logs / "prefect.log",
             health_url=f"{environment.operator_prefect_api_url}/health",
             command=_command("prefect", environment.prefect_port, network),
             variables={
-                "PREFECT_HOME": str(prefect), "PREFECT_PROFILES_PATH": str(prefect / "profiles.toml"),
-                "PREFECT_API_URL": "", "PREFECT_SERVER_API_AUTH_STRING": local_prefect_key(environment),
-                "PREFECT_SERVER_UI_API_URL": "/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                "PREFECT_HOME": str(prefect),
+                "PREFECT_PROFILES_PATH": str(prefect / "profiles.toml"),
+                "PREFECT_API_URL": "",
+                "PREFECT_SERVER_API_AUTH_STRING": local_prefect_key(environment),
+                "PREFECT_SERVER_UI_API_URL": "/api",
+                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
                 "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{prefect / 'prefect.db'}",
                 "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
             },
@@ -102,7 +118,9 @@ def remove(environment: Environment) -> None:
 
     stop(environment)
     client = docker_client()
-    for container in client.containers.list(all=True, filters={"label": f"ministack.instance={_instance(environment)}"}):
+    for container in client.containers.list(
+        all=True, filters={"label": f"ministack.instance={_instance(environment)}"}
+    ):
         container.remove(force=True, v=True)
     for network in client.networks.list(names=[network_name(environment)]):
         network.remove()
@@ -152,12 +170,24 @@ def ensure_network(environment: Environment) -> dict[str, str]:
     client = docker_client()
     bridge = f"dataflow{environment.aws_port}"
     found = client.networks.list(names=[network_name(environment)])
-    network = found[0] if found else client.networks.create(
-        network_name(environment), driver="bridge",
-        options={"com.docker.network.bridge.name": bridge, "com.docker.network.bridge.enable_icc": "false"},
+    network = (
+        found[0]
+        if found
+        else client.networks.create(
+            network_name(environment),
+            driver="bridge",
+            options={
+                "com.docker.network.bridge.name": bridge,
+                "com.docker.network.bridge.enable_icc": "false",
+            },
+        )
     )
     network.reload()
-    return {"id": network.id, "bridge": bridge, "gateway": network.attrs["IPAM"]["Config"][0]["Gateway"].split("/")[0]}
+    return {
+        "id": network.id,
+        "bridge": bridge,
+        "gateway": network.attrs["IPAM"]["Config"][0]["Gateway"].split("/")[0],
+    }
 
 
 def check_ports(environment: Environment) -> list[PlatformError]:
@@ -172,7 +202,14 @@ def _instance(environment: Environment) -> str:
 def _command(kind: str, port: int, network: dict[str, str] | None) -> tuple[str, ...]:
     command = [sys.executable, "-m", "environments.local_server", kind, "--port", str(port)]
     if network:
-        command += ["--gateway", network["gateway"], "--bridge", network["bridge"], "--network", network["id"]]
+        command += [
+            "--gateway",
+            network["gateway"],
+            "--bridge",
+            network["bridge"],
+            "--network",
+            network["id"],
+        ]
     return tuple(command)
 
 
@@ -186,16 +223,24 @@ def _start_server(environment: Environment, server: Server) -> bool:
         raise problem
     server.log.parent.mkdir(parents=True, exist_ok=True)
     with server.log.open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own module
-            server.command, cwd=ROOT, env=process_environment({**server.variables, "PYTHONPATH": str(ROOT)}),
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        process = subprocess.Popen(
+            server.command,
+            cwd=ROOT,
+            env=process_environment({**server.variables, "PYTHONPATH": str(ROOT)}),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while not _answers(server):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
-            raise PlatformError(f"the {server.title} did not start", "\n".join(log_tail(server.log)),
-                                f"the whole log: {server.log.relative_to(ROOT)}")
+            raise PlatformError(
+                f"the {server.title} did not start",
+                "\n".join(log_tail(server.log)),
+                f"the whole log: {server.log.relative_to(ROOT)}",
+            )
         console.progress(f"waiting for the {server.title}")
         time.sleep(0.1)
     return True
@@ -248,13 +293,14 @@ def _port_taken(server: Server) -> PlatformError | None:
     import psutil
 
     for connection in psutil.net_connections(kind="tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == server.port:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr[1] == server.port:
             owner = "another program"
             with contextlib.suppress(psutil.Error):
                 if connection.pid:
                     owner = f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
             return PlatformError(
-                f"port {server.port} for the {server.title} is taken", f"{owner} listens on it",
+                f"port {server.port} for the {server.title} is taken",
+                f"{owner} listens on it",
                 "stop that program, or choose another port in environments/local.tfvars",
             )
     return None

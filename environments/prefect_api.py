@@ -35,7 +35,9 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
 
     url = environment.operator_prefect_api_url
     client = SyncPrefectClient(
-        url, **({"api_key": key} if environment.uses_prefect_cloud else {"auth_string": key}),
+        url,
+        api_key=key if environment.uses_prefect_cloud else None,
+        auth_string=None if environment.uses_prefect_cloud else key,
         httpx_settings={"timeout": httpx.Timeout(30, connect=5)},
     )
     try:
@@ -43,13 +45,21 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
             yield client
     except PrefectHTTPStatusError as error:
         if error.response.status_code in (401, 403):
-            raise PlatformError(f"Prefect at {url} does not accept the key", f"it answered {error.response.status_code}",
-                                f"set {variable} to a key of environment {environment.name}") from error
-        raise PlatformError(f"Prefect at {url} refused a request", f"{error.response.status_code} {error.response.text[:500]}") from error
+            raise PlatformError(
+                f"Prefect at {url} does not accept the key",
+                f"it answered {error.response.status_code}",
+                f"set {variable} to a key of environment {environment.name}",
+            ) from error
+        raise PlatformError(
+            f"Prefect at {url} refused a request", f"{error.response.status_code} {error.response.text[:500]}"
+        ) from error
     except httpx.TransportError as error:
         raise PlatformError(
-            f"Prefect at {url} is out of reach", f"{type(error).__name__}: {error}",
-            "invoke deploy starts it" if environment.is_local else f"check prefect_api_url in {environment.tfvars.name}",
+            f"Prefect at {url} is out of reach",
+            f"{type(error).__name__}: {error}",
+            "invoke deploy starts it"
+            if environment.is_local
+            else f"check prefect_api_url in {environment.tfvars.name}",
         ) from error
 
 
@@ -65,15 +75,27 @@ def check_prefect(environment: Environment) -> None:
 
     key, url = prefect_key(environment), environment.operator_prefect_api_url
     login = f"Bearer {key}" if environment.uses_prefect_cloud else "Basic " + base64.b64encode(key.encode()).decode()
-    request = urllib.request.Request(f"{url}/work_pools/filter", data=b"{}", headers={"Authorization": login, "Content-Type": "application/json"})
+    request = urllib.request.Request(  # noqa: S310 - settings allow http and https only
+        f"{url}/work_pools/filter",
+        data=b"{}",
+        headers={"Authorization": login, "Content-Type": "application/json"},
+    )
     try:
-        with urllib.request.urlopen(request, timeout=10):
+        with urllib.request.urlopen(request, timeout=10):  # noqa: S310
             return
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            raise PlatformError(f"Prefect at {url} does not accept the key", f"it answered {error.code}",
-                                f"set {AGENT_TOKEN} to a key of environment {environment.name}") from error
-        raise PlatformError(f"Prefect at {url} has trouble", f"it answered {error.code}", "try again in a while") from error
+            raise PlatformError(
+                f"Prefect at {url} does not accept the key",
+                f"it answered {error.code}",
+                f"set {AGENT_TOKEN} to a key of environment {environment.name}",
+            ) from error
+        raise PlatformError(
+            f"Prefect at {url} has trouble", f"it answered {error.code}", "try again in a while"
+        ) from error
     except (OSError, ValueError) as error:
-        raise PlatformError(f"Prefect at {url} is out of reach", str(error),
-                            f"check prefect_api_url in environments/{environment.tfvars.name}") from error
+        raise PlatformError(
+            f"Prefect at {url} is out of reach",
+            str(error),
+            f"check prefect_api_url in environments/{environment.tfvars.name}",
+        ) from error

@@ -31,9 +31,11 @@ def prefect_key(environment: Environment, variable: str = AGENT_TOKEN) -> str:
         return key
     if environment.is_local:
         return _generated(key_file(environment))
-    raise PlatformError(f"no Prefect key for environment {environment.name}",
-                        f"the environment variable {variable} is not set",
-                        f"create an API key at Prefect and set {variable} to it")
+    raise PlatformError(
+        f"no Prefect key for environment {environment.name}",
+        f"the environment variable {variable} is not set",
+        f"create an API key at Prefect and set {variable} to it",
+    )
 
 
 def local_prefect_key(environment: Environment) -> str:

@@ -20,7 +20,30 @@ from environments.fargate import size_problem
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS_FOLDER = ROOT / "environments"
 EXECUTION_ENVIRONMENTS = ("ecs_fargate", "ecs_fargate_spot")
-LOG_RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
+LOG_RETENTION_DAYS = (
+    1,
+    3,
+    5,
+    7,
+    14,
+    30,
+    60,
+    90,
+    120,
+    150,
+    180,
+    365,
+    400,
+    545,
+    731,
+    1096,
+    1827,
+    2192,
+    2557,
+    2922,
+    3288,
+    3653,
+)
 """https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html"""
 
 
@@ -78,7 +101,9 @@ class Environment:
         default="ecs_fargate",
     )
     log_retention_days: int = _setting(
-        "one of " + ", ".join(map(str, LOG_RETENTION_DAYS)), lambda value: value in LOG_RETENTION_DAYS, default=30
+        "one of " + ", ".join(map(str, LOG_RETENTION_DAYS)),
+        lambda value: value in LOG_RETENTION_DAYS,
+        default=30,
     )
 
     @property
@@ -142,8 +167,11 @@ def load(name: str) -> Environment:
     if name not in known():
         close = difflib.get_close_matches(name, known(), n=1)
         hint = f"did you mean {close[0]}? " if close else ""
-        raise PlatformError(f"unknown environment {name!r}", f"{hint}known: {', '.join(known())}",
-                            "choose one with --env, or add environments/<name>.tfvars")
+        raise PlatformError(
+            f"unknown environment {name!r}",
+            f"{hint}known: {', '.join(known())}",
+            "choose one with --env, or add environments/<name>.tfvars",
+        )
     file = SETTINGS_FOLDER / f"{name}.tfvars"
     values = _parse(file)
     problems = [*_unknown(values), *_wrong(values)]
@@ -151,7 +179,11 @@ def load(name: str) -> Environment:
         problems = _wrong_together(name, values)
     if problems:
         listed = "\n".join(f"{file.relative_to(ROOT)}: {problem}" for problem in problems)
-        raise PlatformError(f"{len(problems)} wrong setting(s) in environment {name}", listed, "correct the file and try again")
+        raise PlatformError(
+            f"{len(problems)} wrong setting(s) in environment {name}",
+            listed,
+            "correct the file and try again",
+        )
     return Environment(name=name, **values)
 
 
@@ -172,9 +204,11 @@ def _parse(file: Path) -> dict[str, Any]:
         )
     except (LarkError, UnicodeDecodeError, OSError, ValueError, RecursionError) as error:
         place = f" line {error.line}, column {error.column}" if getattr(error, "line", 0) else ""  # type: ignore[union-attr]
-        raise PlatformError(f"{file.relative_to(ROOT)}{place} does not parse",
-                            str(error).splitlines()[0] if str(error) else type(error).__name__,
-                            "write one `name = value` a line, text in double quotes") from error
+        raise PlatformError(
+            f"{file.relative_to(ROOT)}{place} does not parse",
+            str(error).splitlines()[0] if str(error) else type(error).__name__,
+            "write one `name = value` a line, text in double quotes",
+        ) from error
     return values
 
 

@@ -19,16 +19,19 @@ def client(environment: Environment, service: str) -> Any:
     import boto3
     from botocore.config import Config
 
-    local = aws_environment(environment)
-    credentials = (
-        {"aws_access_key_id": local["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": local["AWS_SECRET_ACCESS_KEY"]}
-        if local else {}
-    )
+    keys = aws_environment(environment)
     # A session of its own: boto3's default session is not safe to share between the threads of a deploy.
-    return boto3.session.Session(**credentials).client(
-        service, region_name=environment.aws_region, endpoint_url=environment.aws_endpoint_url,
+    session: Any = boto3.session.Session(
+        aws_access_key_id=keys.get("AWS_ACCESS_KEY_ID"), aws_secret_access_key=keys.get("AWS_SECRET_ACCESS_KEY")
+    )
+    return session.client(
+        service,
+        region_name=environment.aws_region,
+        endpoint_url=environment.aws_endpoint_url,
         config=Config(
-            retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=5, read_timeout=30,
+            retries={"mode": "standard", "total_max_attempts": 5},
+            connect_timeout=5,
+            read_timeout=30,
             s3={"addressing_style": "path" if environment.is_local else "auto"},
         ),
     )
@@ -45,8 +48,11 @@ def check_account(environment: Environment) -> None:
     try:
         account = client(environment, "sts").get_caller_identity()["Account"]
     except (BotoCoreError, ClientError) as error:
-        raise PlatformError(f"no access to AWS for environment {environment.name}", str(error),
-                            "set AWS credentials for its account (aws sso login, AWS_PROFILE, ...)") from error
+        raise PlatformError(
+            f"no access to AWS for environment {environment.name}",
+            str(error),
+            "set AWS credentials for its account (aws sso login, AWS_PROFILE, ...)",
+        ) from error
     if account != environment.aws_account_id:
         raise PlatformError(
             f"these AWS credentials are for account {account}",

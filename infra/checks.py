@@ -64,8 +64,11 @@ def _base_image(_: Environment) -> str:
     try:
         local_stack.docker_client().images.get(images.BASE_IMAGE)
     except ImageNotFound as error:
-        raise PlatformError(f"the base image {images.BASE_IMAGE} is missing", "the agent's image is built on it",
-                            "./bootstrap.sh brings it") from error
+        raise PlatformError(
+            f"the base image {images.BASE_IMAGE} is missing",
+            "the agent's image is built on it",
+            "./bootstrap.sh brings it",
+        ) from error
     return images.BASE_IMAGE
 
 
@@ -77,8 +80,11 @@ def _key(environment: Environment) -> str:
 def _ports(environment: Environment) -> str:
     problems = local_stack.check_ports(environment)
     if problems:
-        raise PlatformError("; ".join(problem.what for problem in problems), "\n".join(problem.why for problem in problems),
-                            problems[0].todo)
+        raise PlatformError(
+            "; ".join(problem.what for problem in problems),
+            "\n".join(problem.why for problem in problems),
+            problems[0].todo,
+        )
     return f"{environment.aws_port} and {environment.prefect_port} are ours or free"
 
 

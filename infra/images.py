@@ -56,9 +56,10 @@ def content(folder: Path, files: Iterable[Path]) -> dict[str, bytes]:
 def tag_of(files: Mapping[str, bytes], *ingredients: str) -> str:
     """The tag of an image: a hash over its files and over whatever else it is made from."""
     digest = hashlib.sha256()
-    for part in [*(value.encode() for value in ingredients), *(
-        piece for name in sorted(files) for piece in (name.encode(), files[name])
-    )]:
+    for part in [
+        *(value.encode() for value in ingredients),
+        *(piece for name in sorted(files) for piece in (name.encode(), files[name])),
+    ]:
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()[:TAG_LENGTH]
 
@@ -73,7 +74,9 @@ def find(environment: Environment, image: Image) -> Image | None:
     """The image with its digest when ECR has its tag, else None."""
     ecr = client(environment, "ecr")
     try:
-        details = ecr.describe_images(repositoryName=image.repository, imageIds=[{"imageTag": image.tag}])["imageDetails"]
+        details = ecr.describe_images(repositoryName=image.repository, imageIds=[{"imageTag": image.tag}])[
+            "imageDetails"
+        ]
     except (ecr.exceptions.ImageNotFoundException, ecr.exceptions.RepositoryNotFoundException):
         return None
     return dataclasses.replace(image, digest=details[0]["imageDigest"]) if details else None
@@ -103,7 +106,13 @@ def build(files: Mapping[str, bytes], dockerfile: str, name: str, arguments: Map
     recent: list[str] = []
     step = ""
     for event in engine.api.build(
-        fileobj=_tar(files), custom_context=True, dockerfile=dockerfile, tag=name, rm=True, forcerm=True, decode=True,
+        fileobj=_tar(files),
+        custom_context=True,
+        dockerfile=dockerfile,
+        tag=name,
+        rm=True,
+        forcerm=True,
+        decode=True,
         buildargs=dict(arguments or {}),
     ):
         if "error" in event:
@@ -128,7 +137,7 @@ def push(environment: Environment, image: Image) -> Image:
         console.note("already in ECR")
         return there
     engine = docker_client()
-    target, login = _registry_access(environment, image)
+    target, login = _registry_access(environment, image.uri)
     engine.images.get(image.uri).tag(target)
     totals: dict[str, tuple[int, int]] = {}
     for event in engine.api.push(target, stream=True, decode=True, auth_config=login):
@@ -146,45 +155,34 @@ def push(environment: Environment, image: Image) -> Image:
     return dataclasses.replace(there, pushed=True)
 
 
-def pull_reference(environment: Environment, pinned: str) -> str:
-    """Make sure that the Docker engine has an image of ECR, and give the name under which a Dockerfile can use it.
+def fetch(environment: Environment, uri: str) -> str:
+    """Make sure that the Docker engine has an image of ECR.
 
     Args:
         environment: whose ECR.
-        pinned: the image by digest, as task definitions name it.
+        uri: the image as task definitions name it, by tag or by digest.
+
+    Returns:
+        The name under which the engine knows it; a Dockerfile can build on that.
     """
     from docker.errors import ImageNotFound
 
-    repository, _, digest = pinned.partition("/")[2].partition("@")
-    source, login = _registry_access(environment, Image(repository=repository, tag="", uri=pinned.partition("@")[0] + ":"))
-    reference = f"{source.rsplit(':', 1)[0]}@{digest}"
     engine = docker_client()
+    name, login = _registry_access(environment, uri)
     try:
-        engine.images.get(reference)
+        engine.images.get(name)
     except ImageNotFound:
-        engine.images.pull(reference, auth_config=login)
-    return reference
+        engine.images.pull(name, auth_config=login)
+    return name
 
 
-def pull(environment: Environment, image: Image) -> None:
-    """Make sure that the Docker engine has an image that is in ECR, under its URI."""
-    from docker.errors import ImageNotFound
-
-    engine = docker_client()
-    try:
-        engine.images.get(image.uri)
-    except ImageNotFound:
-        source, login = _registry_access(environment, image)
-        engine.images.pull(source, auth_config=login).tag(image.uri)
-
-
-def _registry_access(environment: Environment, image: Image) -> tuple[str, dict[str, Any] | None]:
-    """Under which name and with which login Docker pushes and pulls; the emulated ECR answers on its own port and wants none."""
+def _registry_access(environment: Environment, uri: str) -> tuple[str, dict[str, Any] | None]:
+    """Under which name and with which login Docker pushes and pulls; the emulated ECR has its own port and no login."""
     if environment.is_local:
-        return f"127.0.0.1:{environment.aws_port}/{image.repository}:{image.tag}", None
+        return f"127.0.0.1:{environment.aws_port}/{uri.partition('/')[2]}", None
     answer = client(environment, "ecr").get_authorization_token()["authorizationData"][0]
     user, password = base64.b64decode(answer["authorizationToken"]).decode().split(":", 1)
-    return image.uri, {"username": user, "password": password}
+    return uri, {"username": user, "password": password}
 
 
 def _tar(files: Mapping[str, bytes]) -> io.BytesIO:
@@ -204,14 +202,32 @@ def ensure_repository(environment: Environment, repository: str) -> None:
     ecr = client(environment, "ecr")
     try:
         ecr.create_repository(
-            repositoryName=repository, imageTagMutability="IMMUTABLE",
+            repositoryName=repository,
+            imageTagMutability="IMMUTABLE",
             imageScanningConfiguration={"scanOnPush": True},
-            tags=[{"Key": "environment", "Value": environment.name}, {"Key": "managed_by", "Value": "register"}],
+            tags=[
+                {"Key": "environment", "Value": environment.name},
+                {"Key": "managed_by", "Value": "register"},
+            ],
         )
     except ecr.exceptions.RepositoryAlreadyExistsException:
         return
-    ecr.put_lifecycle_policy(repositoryName=repository, lifecyclePolicyText=json.dumps({"rules": [{
-        "rulePriority": 1, "description": "Keep the last 20 images",
-        "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 20},
-        "action": {"type": "expire"},
-    }]}))
+    ecr.put_lifecycle_policy(
+        repositoryName=repository,
+        lifecyclePolicyText=json.dumps(
+            {
+                "rules": [
+                    {
+                        "rulePriority": 1,
+                        "description": "Keep the last 20 images",
+                        "selection": {
+                            "tagStatus": "any",
+                            "countType": "imageCountMoreThan",
+                            "countNumber": 20,
+                        },
+                        "action": {"type": "expire"},
+                    }
+                ]
+            }
+        ),
+    )

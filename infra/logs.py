@@ -29,7 +29,8 @@ def last_lines(environment: Environment, log_group: str, prefix: str = "", limit
 
 def follow(environment: Environment, log_group: str, prefix: str = "") -> Iterator[str]:
     """Lines as they come, for ever; goes on with the next stream when a new task starts."""
-    logs, seen = client(environment, "logs"), {}
+    logs = client(environment, "logs")
+    seen: dict[str, str] = {}
     while True:
         stream = _newest_stream(environment, log_group, prefix)
         while stream:
@@ -50,7 +51,14 @@ def _newest_stream(environment: Environment, log_group: str, prefix: str) -> str
         pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=log_group, **choice)
         streams = [stream for page in pages for stream in page["logStreams"]]
     except logs.exceptions.ResourceNotFoundException as error:
-        raise PlatformError(f"environment {environment.name} has no log group {log_group}", "it is not deployed",
-                            f"invoke deploy --env {environment.name}") from error
-    newest = max(streams, key=lambda stream: stream.get("lastEventTimestamp", stream.get("creationTime", 0)), default=None)
+        raise PlatformError(
+            f"environment {environment.name} has no log group {log_group}",
+            "it is not deployed",
+            f"invoke deploy --env {environment.name}",
+        ) from error
+    newest = max(
+        streams,
+        key=lambda stream: stream.get("lastEventTimestamp", stream.get("creationTime", 0)),
+        default=None,
+    )
     return newest["logStreamName"] if newest else ""

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from environments import console
@@ -54,11 +53,14 @@ def program() -> str:
     found = shutil.which("terraform", path=str(ROOT / ".local" / "bin")) or shutil.which("terraform")
     if not found:
         raise PlatformError("Terraform is missing", "no program of that name on PATH", "./bootstrap.sh gets it")
-    answer = subprocess.run([found, "version", "-json"], capture_output=True, text=True, check=False)  # noqa: S603
+    answer = subprocess.run([found, "version", "-json"], capture_output=True, text=True, check=False)
     version = re.search(r'"terraform_version":\s*"(\d+)\.(\d+)', answer.stdout)
     if not version or (int(version[1]), int(version[2])) < MINIMUM_VERSION:
-        raise PlatformError("Terraform is too old", f"{found} is {'.'.join(version.groups()) if version else 'unknown'}",
-                            f"install {'.'.join(map(str, MINIMUM_VERSION))} or newer, or take it off PATH and run ./bootstrap.sh")
+        raise PlatformError(
+            "Terraform is too old",
+            f"{found} is {'.'.join(version.groups()) if version else 'unknown'}",
+            f"install {'.'.join(map(str, MINIMUM_VERSION))} or newer, or take it off PATH and run ./bootstrap.sh",
+        )
     return found
 
 
@@ -81,7 +83,11 @@ def apply(environment: Environment, image_tag: str, on_repository: Callable[[], 
         resource = event.get("hook", {}).get("resource", {}).get("addr", "")
         if event["type"] == "apply_complete" and event["hook"].get("action") != "read":
             made += 1
-        if event["type"] in ("apply_complete", "refresh_complete") and resource == AGENT_REPOSITORY_ADDRESS and on_repository:
+        if (
+            event["type"] in ("apply_complete", "refresh_complete")
+            and resource == AGENT_REPOSITORY_ADDRESS
+            and on_repository
+        ):
             on_repository()
         if event["type"] == "change_summary":
             changes = event["changes"]
@@ -103,7 +109,7 @@ def plan(environment: Environment, image_tag: str) -> int:
     ensure_bucket(environment)
     _init(environment)
     command = _command(environment, "plan", detailed_exitcode=_FLAG, **_inputs(environment, image_tag))
-    code = subprocess.run(command, cwd=MODULE, env=_variables(environment), check=False).returncode  # noqa: S603
+    code = subprocess.run(command, cwd=MODULE, env=_variables(environment), check=False).returncode
     if code not in (0, 2):
         raise PlatformError("terraform plan failed", "see above")
     return code
@@ -131,9 +137,11 @@ def outputs(environment: Environment, initialised: bool = False) -> Outputs:
     answer = _run(environment, "output", json=_FLAG)
     values = {name: output["value"] for name, output in json.loads(answer).items()}
     if missing := {field.name for field in dataclasses.fields(Outputs)} - values.keys():
-        raise PlatformError(f"environment {environment.name} is not deployed",
-                            f"Terraform's state has no {', '.join(sorted(missing))}",
-                            f"invoke deploy --env {environment.name}")
+        raise PlatformError(
+            f"environment {environment.name} is not deployed",
+            f"Terraform's state has no {', '.join(sorted(missing))}",
+            f"invoke deploy --env {environment.name}",
+        )
     values["subnet_ids"] = tuple(values["subnet_ids"])
     return Outputs(**{field.name: values[field.name] for field in dataclasses.fields(Outputs)})
 
@@ -147,7 +155,9 @@ _FLAG = _Flag
 
 def _init(environment: Environment) -> None:
     backend = {
-        "bucket": bucket_name(environment), "key": STATE_KEY, "region": environment.aws_region,
+        "bucket": bucket_name(environment),
+        "key": STATE_KEY,
+        "region": environment.aws_region,
         **({"use_path_style": "true"} if environment.is_local else {}),
     }
     _run(environment, "init", input=False, reconfigure=_FLAG, backend_config=backend)
@@ -155,13 +165,18 @@ def _init(environment: Environment) -> None:
 
 def _inputs(environment: Environment, image_tag: str) -> dict[str, Any]:
     return {
-        "input": False, "var_file": str(environment.tfvars),
+        "input": False,
+        "var_file": str(environment.tfvars),
         "var": [f"environment={environment.name}", f"agent_image_tag={image_tag}"],
     }
 
 
 def _variables(environment: Environment) -> dict[str, str]:
-    additions = {"TF_DATA_DIR": str(environment.folder / "terraform"), "TF_IN_AUTOMATION": "1", **aws_environment(environment)}
+    additions = {
+        "TF_DATA_DIR": str(environment.folder / "terraform"),
+        "TF_IN_AUTOMATION": "1",
+        **aws_environment(environment),
+    }
     configuration = ROOT / ".local" / "terraform.rc"
     if configuration.exists():
         additions["TF_CLI_CONFIG_FILE"] = str(configuration)
@@ -172,14 +187,21 @@ def _command(environment: Environment, command: str, **options: Any) -> list[str
     from python_terraform import IsFlagged, Terraform
 
     flags = {name: IsFlagged if value is _FLAG else value for name, value in options.items()}
-    made: list[str] = Terraform(working_dir=str(MODULE), terraform_bin_path=program()).generate_cmd_string(command, **flags)
+    made: list[str] = Terraform(working_dir=str(MODULE), terraform_bin_path=program()).generate_cmd_string(
+        command, **flags
+    )
     return made
 
 
 def _run(environment: Environment, command: str, **options: Any) -> str:
-    answer = subprocess.run(  # noqa: S603
-        _command(environment, command, no_color=_FLAG, **options), cwd=MODULE, env=_variables(environment),
-        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    answer = subprocess.run(
+        _command(environment, command, no_color=_FLAG, **options),
+        cwd=MODULE,
+        env=_variables(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
     if answer.returncode:
         raise failure(command, _readable(answer.stderr))
@@ -190,12 +212,21 @@ def _stream(environment: Environment, command: str, watch: Callable[[dict[str, A
     """Run a command with -json, hand each event to `watch`; Ctrl-C lets Terraform finish what it has begun."""
     log = environment.folder / "logs" / f"terraform_{command}.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen(  # noqa: S603
-        _command(environment, command, json=_FLAG, **options), cwd=MODULE, env=_variables(environment), text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    process = subprocess.Popen(
+        _command(environment, command, json=_FLAG, **options),
+        cwd=MODULE,
+        env=_variables(environment),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     errors = []
-    with console.on_interrupt(lambda: process.send_signal(signal.SIGINT)), log.open("w", encoding="utf-8") as record:
+    with (
+        console.on_interrupt(lambda: process.send_signal(signal.SIGINT)),
+        log.open("w", encoding="utf-8") as record,
+    ):
         for event in _events(process, record):
             watch(event)
             if event.get("@level") == "error":
@@ -217,12 +248,23 @@ def _diagnostic(event: dict[str, Any]) -> list[str]:
     diagnostic = event.get("diagnostic", {})
     place = diagnostic.get("range", {})
     where = f"{place['filename']}:{place['start']['line']}" if place else diagnostic.get("address", "")
-    return [line for line in (diagnostic.get("summary", event.get("@message", "")), where, diagnostic.get("detail", "")) if line]
+    return [
+        line
+        for line in (
+            diagnostic.get("summary", event.get("@message", "")),
+            where,
+            diagnostic.get("detail", ""),
+        )
+        if line
+    ]
 
 
 def failure(command: str, words: str) -> PlatformError:
     """The error for a Terraform run that failed: a lock that is held is explained, the rest is in Terraform's words."""
-    held = {name: value.strip() for name, value in re.findall(r"^\s*(ID|Who|Created|Operation):\s*(.+)$", words, re.MULTILINE)}
+    held = {
+        name: value.strip()
+        for name, value in re.findall(r"^\s*(ID|Who|Created|Operation):\s*(.+)$", words, re.MULTILINE)
+    }
     if "Error acquiring the state lock" in words and held:
         return PlatformError(
             "another run holds the lock of this environment",
@@ -236,7 +278,9 @@ def unlock(environment: Environment, lock_id: str) -> None:
     """Release the lock that a dead run left behind."""
     _init(environment)
     command = [*_command(environment, "force-unlock", force=_FLAG), lock_id]
-    answer = subprocess.run(command, cwd=MODULE, env=_variables(environment), capture_output=True, text=True, check=False)  # noqa: S603
+    answer = subprocess.run(
+        command, cwd=MODULE, env=_variables(environment), capture_output=True, text=True, check=False
+    )
     if answer.returncode:
         raise failure("force-unlock", _readable(answer.stderr))
 

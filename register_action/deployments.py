@@ -33,8 +33,12 @@ def register(environment: Environment, image: Image, flows: list[DescribedFlow])
         for flow in flows:
             flow_id = client.create_flow_from_name(flow.name)
             identifier = client.create_deployment(
-                flow_id=flow_id, name=environment.name, version=image.tag, description=flow.description,
-                work_pool_name=environment.prefix, entrypoint=flow.entrypoint,
+                flow_id=flow_id,
+                name=environment.name,
+                version=image.tag,
+                description=flow.description,
+                work_pool_name=environment.prefix,
+                entrypoint=flow.entrypoint,
                 tags=[environment.name, image.repository],
                 pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": WORKFLOW_FOLDER}}],
                 parameter_openapi_schema=flow.parameters,

@@ -7,6 +7,7 @@ the flow's name, description and parameter schema, or the error that its import 
 import json
 import sys
 import traceback
+from typing import Any
 
 
 def main() -> None:
@@ -17,13 +18,15 @@ def main() -> None:
     answers = []
     for entrypoint in sys.argv[1:]:
         try:
-            flow = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
-            answers.append({
-                "entrypoint": entrypoint,
-                "name": flow.name,
-                "description": flow.description or "",
-                "parameters": parameter_schema(flow.fn).model_dump_for_openapi(),
-            })
+            flow: Any = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
+            answers.append(
+                {
+                    "entrypoint": entrypoint,
+                    "name": flow.name,
+                    "description": flow.description or "",
+                    "parameters": parameter_schema(flow.fn).model_dump_for_openapi(),
+                }
+            )
         except BaseException:
             answers.append({"entrypoint": entrypoint, "error": traceback.format_exc()})
     print("\n" + json.dumps(answers))

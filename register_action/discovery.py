@@ -36,7 +36,8 @@ def workflow_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise PlatformError(f"no folder {folder}", "the workflow's folder does not exist", "correct --workflow-path")
     return sorted(
-        file for file in folder.rglob("*")
+        file
+        for file in folder.rglob("*")
         if file.is_file()
         and not any(part.startswith(".") or part in SKIPPED_FOLDERS for part in file.relative_to(folder).parts)
     )
@@ -58,11 +59,17 @@ def find_flows(folder: Path) -> list[FoundFlow]:
         flows += [FoundFlow(name, function) for function in _flow_functions(tree)]
         old += [f"{name}:{line}" for line in _prefect_1_flows(tree)]
     if old and not flows:
-        raise PlatformError(f"{folder} holds a workflow of Prefect 1", f"`with Flow(...)` in {', '.join(old)}",
-                            f"Prefect 3 flows are functions:\n{PREFECT_1_HINT}")
+        raise PlatformError(
+            f"{folder} holds a workflow of Prefect 1",
+            f"`with Flow(...)` in {', '.join(old)}",
+            f"Prefect 3 flows are functions:\n{PREFECT_1_HINT}",
+        )
     if not flows:
-        raise PlatformError(f"no flow in {folder}", "no function in its .py files carries Prefect's @flow",
-                            "decorate one with @flow (from prefect import flow), or correct --workflow-path")
+        raise PlatformError(
+            f"no flow in {folder}",
+            "no function in its .py files carries Prefect's @flow",
+            "decorate one with @flow (from prefect import flow), or correct --workflow-path",
+        )
     return flows
 
 
@@ -87,8 +94,10 @@ def _flow_functions(tree: ast.Module) -> Iterator[str]:
             for decorator in node.decorator_list:
                 called = decorator.func if isinstance(decorator, ast.Call) else decorator
                 if (isinstance(called, ast.Name) and called.id in direct) or (
-                    isinstance(called, ast.Attribute) and called.attr == "flow"
-                    and isinstance(called.value, ast.Name) and called.value.id in modules
+                    isinstance(called, ast.Attribute)
+                    and called.attr == "flow"
+                    and isinstance(called.value, ast.Name)
+                    and called.value.id in modules
                 ):
                     yield node.name
 

@@ -23,7 +23,8 @@ def deployments(environment: Environment) -> dict[str, Any]:
     with prefect_client(environment) as client:
         while page := client.read_deployments(
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[environment.prefix])),
-            limit=200, offset=len(found),
+            limit=200,
+            offset=len(found),
         ):
             found += page
         ids = [deployment.flow_id for deployment in found]
@@ -48,7 +49,9 @@ def resolve(environment: Environment, name: str) -> tuple[str, Any]:
     close = difflib.get_close_matches(wanted, [slug(flow) for flow in known], n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise PlatformError(
-        f"no workflow {name!r} is registered in environment {environment.name}" if not matches else f"{name!r} could be several",
+        f"no workflow {name!r} is registered in environment {environment.name}"
+        if not matches
+        else f"{name!r} could be several",
         f"{hint}registered: {', '.join(sorted(matches or known)) or 'none'}",
         f"invoke register --workflow-path ... --env {environment.name}",
     )
@@ -71,23 +74,32 @@ def follow(environment: Environment, run_id: UUID) -> bool:
     from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
     from prefect.client.schemas.sorting import LogSort
 
-    shown, printed = "", 0
+    shown: str | None = None
+    printed = 0
     with prefect_client(environment) as client:
         while True:
             run = client.read_flow_run(run_id)
             state = run.state
             while lines := client.read_logs(
-                LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])), limit=200, offset=printed, sort=LogSort.TIMESTAMP_ASC
+                LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])),
+                limit=200,
+                offset=printed,
+                sort=LogSort.TIMESTAMP_ASC,
             ):
                 for line in lines:
                     printed += 1
                     time_of_day = line.timestamp.strftime("%H:%M:%S")
-                    console.say(f"{time_of_day}  {LEVELS.get(line.level, str(line.level)):<8} {line.message}",
-                                "red" if line.level >= 40 else "")
+                    console.say(
+                        f"{time_of_day}  {LEVELS.get(line.level, str(line.level)):<8} {line.message}",
+                        "red" if line.level >= 40 else "",
+                    )
             if state and state.name != shown:
                 shown = state.name
-                console.say(f"{state.timestamp.strftime('%H:%M:%S')}  state    {state.name}"
-                            + (f": {state.message}" if state.message and not state.is_completed() else ""), "bold")
+                console.say(
+                    f"{state.timestamp.strftime('%H:%M:%S')}  state    {state.name}"
+                    + (f": {state.message}" if state.message and not state.is_completed() else ""),
+                    "bold",
+                )
             if state and state.is_final():
                 if not _more_logs(client, run_id, printed):
                     return bool(state.is_completed())
@@ -137,7 +149,8 @@ def overview(environment: Environment) -> list[dict[str, Any]]:
         for flow, deployment in sorted(known.items()):
             runs = client.read_flow_runs(
                 deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-                sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1,
+                sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+                limit=1,
             )
             last = f"{runs[0].state_name} {runs[0].expected_start_time:%Y-%m-%d %H:%M} UTC" if runs else "never"
             rows.append({"flow": flow, "version": deployment.version, "last_run": last})

@@ -50,9 +50,11 @@ def base_image(environment: Environment) -> str:
         try:
             template = client.read_work_pool(environment.prefix).base_job_template
         except ObjectNotFound as error:
-            raise PlatformError(f"environment {environment.name} is not deployed yet",
-                                f"Prefect has no project {environment.prefix}",
-                                f"invoke deploy --env {environment.name}") from error
+            raise PlatformError(
+                f"environment {environment.name} is not deployed yet",
+                f"Prefect has no project {environment.prefix}",
+                f"invoke deploy --env {environment.name}",
+            ) from error
     return str(template["variables"]["properties"]["image"]["default"])
 
 
@@ -72,8 +74,8 @@ def build_and_push(environment: Environment, folder: Path) -> images.Image:
     images.ensure_repository(environment, name)
     if there := images.find(environment, image):
         return there
-    base_reference = images.pull_reference(environment, base)
-    images.build(files, "Dockerfile", image.uri, {"BASE_IMAGE": base_reference})
+    base_name = images.fetch(environment, base)
+    images.build(files, "Dockerfile", image.uri, {"BASE_IMAGE": base_name})
     return images.push(environment, image)
 
 
@@ -85,11 +87,14 @@ def describe(environment: Environment, image: images.Image, flows: list[FoundFlo
     """
     from docker.errors import ContainerError
 
-    images.pull(environment, image)
     try:
         output = docker_client().containers.run(
-            image.uri, ["python", "-c", DESCRIBE.read_text(encoding="utf-8"), *(flow.entrypoint for flow in flows)],
-            remove=True, network_disabled=True, cap_drop=["ALL"], security_opt=["no-new-privileges"],
+            images.fetch(environment, image.uri),
+            ["python", "-c", DESCRIBE.read_text(encoding="utf-8"), *(flow.entrypoint for flow in flows)],
+            remove=True,
+            network_disabled=True,
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
             environment={"PREFECT_LOGGING_LEVEL": "ERROR"},
         )
     except ContainerError as error:
