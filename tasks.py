@@ -44,7 +44,7 @@ def deploy(_: Context, env: str = "local") -> None:
         stored = run("Prefect key", key.store, environment, applied)
         made = run("Prefect project", project.ensure, environment, applied, pushed)
         run("Agent", rollout.roll_out, environment, applied, stored, after=(pushed, made))
-    summary.show(environment, image.name(environment))
+    summary.show(environment, image.name(environment), run.steps)
 
 
 @task(help={"env": ENV})
@@ -94,9 +94,10 @@ def register(_: Context, workflow_path: str, env: str = "local") -> None:
     environment, folder = load(env), Path(workflow_path)
     with steps() as run:
         found = run("Flows", discovery.find_flows, folder)
-        image = run("Workflow image", workflow_image.build_and_push, environment, folder, after=(found,))
+        image = run("Workflow image", workflow_image.build, environment, folder, after=(found,))
         flows = run("Parameters", workflow_image.describe, environment, image, found)
-        registered = run("Deployments", deployments.register, environment, image, flows)
+        pushed = run("Workflow image to ECR", workflow_image.push, environment, image, after=(flows,))
+        registered = run("Deployments", deployments.register, environment, pushed, flows)
     for deployment in registered.result:
         say(f"registered {deployment.name}, version {deployment.version}", "bold")
     say(f"next: invoke run {registered.result[0].name.split('/')[0]} --env {env}")
@@ -183,7 +184,7 @@ def logs(_: Context, name: str, env: str = "local", follow: bool = False, lines:
 
     environment = load(env)
     of_agent = name == "agent"
-    group = f"{environment.prefix}_{'agent' if of_agent else 'workflows'}"
+    group = environment.agent_name if of_agent else f"{environment.prefix}_workflows"
     prefix = "" if of_agent else f"{workflow_image.slug(runs.resolve(environment, name)[0])}/"
     source = (
         cloudwatch.follow(environment, group, prefix)

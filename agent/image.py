@@ -10,7 +10,7 @@ FILES = ("agent/Dockerfile", "agent/start_agent.py", "requirements/agent.txt")
 
 def name(environment: Environment) -> images.Image:
     """The image of this checkout's agent; its tag is a hash of the content, known before anything is built."""
-    return images.image_name(environment, f"{environment.prefix}_agent", images.tag_of(_content(), images.BASE_IMAGE))
+    return images.image_name(environment, environment.agent_name, images.tag_of(_content(), images.BASE_IMAGE))
 
 
 def build(environment: Environment) -> images.Image:

@@ -18,6 +18,7 @@ from infra.terraform import Outputs
 
 STEADY_TIMEOUT_SECONDS = 600
 POLL_SECONDS = 1.0
+GIVE_UP_AFTER_TASKS = 2
 
 
 def roll_out(environment: Environment, outputs: Outputs, key_changed: bool, count: int | None = None) -> None:
@@ -34,13 +35,13 @@ def roll_out(environment: Environment, outputs: Outputs, key_changed: bool, coun
     """
     ecs = client(environment, "ecs")
     wanted = environment.agent_count if count is None else count
-    service = describe(environment, outputs)
+    service = describe(environment)
     moves = service["taskDefinition"] != outputs.agent_task_definition_arn or service["desiredCount"] != wanted
     replaces = key_changed and service["desiredCount"] > 0
     if moves or replaces:
         service = ecs.update_service(
-            cluster=outputs.agent_cluster,
-            service=outputs.agent_service,
+            cluster=environment.agent_name,
+            service=environment.agent_name,
             desiredCount=wanted,
             taskDefinition=outputs.agent_task_definition_arn,
             forceNewDeployment=replaces,
@@ -53,34 +54,37 @@ def roll_out(environment: Environment, outputs: Outputs, key_changed: bool, coun
 def wait_until_steady(environment: Environment, outputs: Outputs, wanted: int) -> None:
     """Wait until the newest deployment of the service is completed and its agents are online at Prefect."""
     deadline = time.monotonic() + STEADY_TIMEOUT_SECONDS
+    stopped_before = set(_tasks(environment, "STOPPED"))
     missing = ""
     while time.monotonic() < deadline:
-        service = describe(environment, outputs)
+        service = describe(environment)
         newest = next(part for part in service["deployments"] if part["status"] == "PRIMARY")
         if newest["taskDefinition"] != outputs.agent_task_definition_arn or newest.get("rolloutState") == "FAILED":
-            raise _failed(environment, outputs, f"ECS gave up: {newest.get('rolloutStateReason', 'circuit breaker')}")
-        if newest.get("failedTasks", 0) >= 2:
-            raise _failed(environment, outputs, f"{newest['failedTasks']} tasks stopped right after their start")
-        missing = _missing(environment, outputs, service, newest, wanted)
+            raise _failed(environment, f"ECS gave up: {newest.get('rolloutStateReason', 'circuit breaker')}")
+        missing = _missing(environment, service, newest, wanted)
         if not missing:
             return
+        broken = _broken_tasks(environment, stopped_before)
+        if len(broken) >= GIVE_UP_AFTER_TASKS:
+            raise _failed(environment, f"{len(broken)} tasks stopped by themselves")
         console.progress(f"waiting: {missing}")
         time.sleep(POLL_SECONDS)
-    raise _failed(environment, outputs, f"not up within {STEADY_TIMEOUT_SECONDS} s: {missing}")
+    raise _failed(environment, f"not up within {STEADY_TIMEOUT_SECONDS} s: {missing}")
 
 
-def describe(environment: Environment, outputs: Outputs) -> dict[str, Any]:
+def describe(environment: Environment) -> dict[str, Any]:
     """The ECS service of the agent as it is now."""
     found = client(environment, "ecs").describe_services(
-        cluster=outputs.agent_cluster, services=[outputs.agent_service]
+        cluster=environment.agent_name, services=[environment.agent_name]
     )
-    if not found["services"]:
+    active = [service for service in found["services"] if service["status"] == "ACTIVE"]
+    if not active:
         raise PlatformError(
             "the agent's ECS service is gone",
-            outputs.agent_service,
+            environment.agent_name,
             f"invoke deploy --env {environment.name}",
         )
-    service: dict[str, Any] = found["services"][0]
+    service: dict[str, Any] = active[0]
     return service
 
 
@@ -97,18 +101,28 @@ def online_agents(environment: Environment) -> dict[str, datetime]:
     }
 
 
-def running_tasks(environment: Environment, outputs: Outputs) -> list[str]:
+def running_tasks(environment: Environment) -> list[str]:
     """Ids of the agent's running ECS tasks."""
-    ecs = client(environment, "ecs")
-    arns = ecs.list_tasks(cluster=outputs.agent_cluster, serviceName=outputs.agent_service, desiredStatus="RUNNING")[
-        "taskArns"
-    ]
-    return [arn.rsplit("/", 1)[-1] for arn in arns]
+    return [arn.rsplit("/", 1)[-1] for arn in _tasks(environment, "RUNNING")]
 
 
-def _missing(
-    environment: Environment, outputs: Outputs, service: dict[str, Any], newest: dict[str, Any], wanted: int
-) -> str:
+def _tasks(environment: Environment, status: str) -> list[str]:
+    name = environment.agent_name
+    answer = client(environment, "ecs").list_tasks(cluster=name, serviceName=name, desiredStatus=status)
+    arns: list[str] = answer["taskArns"]
+    return arns
+
+
+def _broken_tasks(environment: Environment, stopped_before: set[str]) -> list[dict[str, Any]]:
+    """Tasks of the agent that have stopped since, and not because ECS or a user wanted it."""
+    stopped = [arn for arn in _tasks(environment, "STOPPED") if arn not in stopped_before][:100]
+    if not stopped:
+        return []
+    tasks = client(environment, "ecs").describe_tasks(cluster=environment.agent_name, tasks=stopped)["tasks"]
+    return [task for task in tasks if task.get("stopCode") in ("EssentialContainerExited", "TaskFailedToStart")]
+
+
+def _missing(environment: Environment, service: dict[str, Any], newest: dict[str, Any], wanted: int) -> str:
     """What is still missing for a steady service; empty when nothing is."""
     if service["runningCount"] != wanted or service["pendingCount"]:
         return f"{service['runningCount']} of {wanted} tasks running at ECS"
@@ -118,27 +132,25 @@ def _missing(
         return "ECS is looking whether the new tasks stay up"
     if not wanted:
         return ""
-    online = online_agents(environment)
-    absent = [task for task in running_tasks(environment, outputs) if f"{environment.prefix}_{task}" not in online]
+    tasks, online = running_tasks(environment), online_agents(environment)
+    if len(tasks) != wanted:
+        return f"{len(tasks)} of {wanted} tasks running at ECS"
+    absent = [task for task in tasks if f"{environment.prefix}_{task}" not in online]
     return f"agent of task {absent[0]} is not online at Prefect yet" if absent else ""
 
 
-def _failed(environment: Environment, outputs: Outputs, why: str) -> PlatformError:
-    ecs = client(environment, "ecs")
-    stopped = ecs.list_tasks(cluster=outputs.agent_cluster, serviceName=outputs.agent_service, desiredStatus="STOPPED")[
-        "taskArns"
-    ]
+def _failed(environment: Environment, why: str) -> PlatformError:
     reasons = []
-    if stopped:
-        tasks = ecs.describe_tasks(cluster=outputs.agent_cluster, tasks=stopped[:100])["tasks"]
-        last = max(tasks, key=lambda task: str(task.get("stoppedAt", task.get("createdAt", ""))))
+    if stopped := _tasks(environment, "STOPPED"):
+        found = client(environment, "ecs").describe_tasks(cluster=environment.agent_name, tasks=stopped[:100])["tasks"]
+        last = max(found, key=lambda task: str(task.get("stoppedAt", task.get("createdAt", ""))))
         reasons.append(f"task stopped: {last.get('stoppedReason', 'no reason given')}")
         reasons += [
             f"container {container['name']} exited with {container['exitCode']} {container.get('reason', '')}".rstrip()
             for container in last["containers"]
             if container.get("exitCode") is not None
         ]
-    lines = last_lines(environment, outputs.agent_log_group)
+    lines = last_lines(environment, environment.agent_name)
     return PlatformError(
         "the agent did not come up",
         "\n".join([why, *reasons, *(f"| {line}" for line in lines)]),

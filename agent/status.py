@@ -3,11 +3,12 @@
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
-from agent.rollout import online_agents
+from agent.rollout import describe, online_agents, running_tasks
 from environments import local_stack
 from environments.errors import PlatformError
 from environments.settings import Environment
-from infra.aws import client
+
+NOT_DEPLOYED = "not deployed; invoke deploy brings it up"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +28,7 @@ def components(environment: Environment) -> list[Component]:
         else []
     )
     if not all(server.ok for server in servers):
-        return [
-            *servers,
-            Component("agent", False, "not deployed"),
-            Component("Prefect project", False, "not deployed"),
-        ]
+        return servers
     with ThreadPoolExecutor() as pool:
         service, project = pool.submit(_service, environment), pool.submit(_project, environment)
         return [*servers, service.result(), *project.result()]
@@ -40,31 +37,38 @@ def components(environment: Environment) -> list[Component]:
 def _service(environment: Environment) -> Component:
     from botocore.exceptions import BotoCoreError, ClientError
 
-    name = f"{environment.prefix}_agent"
+    title = "agent at ECS"
     try:
-        found = client(environment, "ecs").describe_services(cluster=name, services=[name])["services"]
+        service = describe(environment)
+    except PlatformError:
+        return Component(title, False, NOT_DEPLOYED)
     except (ClientError, BotoCoreError) as error:
-        missing = "ClusterNotFound" in str(error)
-        return Component("agent at ECS", False, "not deployed" if missing else str(error))
-    if not found or found[0]["status"] != "ACTIVE":
-        return Component("agent at ECS", False, "not deployed")
-    running, wanted = found[0]["runningCount"], found[0]["desiredCount"]
-    revision = found[0]["taskDefinition"].rsplit(":", 1)[-1]
-    state = f"{running} of {wanted} running, revision {revision}" if wanted else "down (invoke agent --up)"
-    return Component("agent at ECS", running == wanted and wanted > 0, state)
+        return Component(title, False, NOT_DEPLOYED if "ClusterNotFound" in str(error) else str(error))
+    running, wanted = service["runningCount"], service["desiredCount"]
+    if not wanted:
+        return Component(title, False, "down; invoke agent --up starts it")
+    revision = service["taskDefinition"].rsplit(":", 1)[-1]
+    return Component(title, running == wanted, f"{running} of {wanted} running, revision {revision}")
 
 
 def _project(environment: Environment) -> list[Component]:
+    from botocore.exceptions import BotoCoreError, ClientError
     from prefect.exceptions import ObjectNotFound
 
+    title = "Prefect project"
     try:
         online = online_agents(environment)
     except ObjectNotFound:
-        return [Component("Prefect project", False, "not deployed")]
+        return [Component(title, False, NOT_DEPLOYED)]
     except PlatformError as error:
-        return [Component("Prefect project", False, f"{error.what}: {error.why}")]
-    agents = ", ".join(sorted(online)) or "none"
+        return [Component(title, False, f"{error.what}: {error.why}")]
+    try:
+        # Prefect shows a stopped agent online until it has missed some heartbeats; only running tasks count.
+        names = [f"{environment.prefix}_{task}" for task in running_tasks(environment)]
+    except (ClientError, BotoCoreError):
+        names = []
+    serving = [name for name in names if name in online]
     return [
-        Component("Prefect project", True, environment.prefix),
-        Component("agent at Prefect", bool(online), f"{len(online)} online: {agents}" if online else "none online"),
+        Component(title, True, environment.prefix),
+        Component("agent at Prefect", bool(serving), f"online: {', '.join(serving)}" if serving else "none online"),
     ]

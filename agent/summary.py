@@ -11,8 +11,8 @@ from environments.settings import ROOT, Environment
 from infra.images import Image
 
 
-def show(environment: Environment, image: Image) -> None:
-    """Print what a deploy made, where it is, and what to type next."""
+def show(environment: Environment, image: Image, steps: list[console.Step]) -> None:
+    """Print what a deploy made, where it is, how long each step took, and what to type next."""
     rows = [
         ("Prefect project", environment.prefix),
         ("Prefect page", page_url(environment)),
@@ -28,6 +28,8 @@ def show(environment: Environment, image: Image) -> None:
     console.say()
     console.say(f"environment {environment.name} is up", "bold green")
     console.table(rows)
+    slowest = sorted((step for step in steps if step.seconds >= 0.1), key=lambda step: -step.seconds)
+    console.say("took   " + ", ".join(f"{step.name} {step.seconds:.1f} s" for step in slowest), "dim")
     option = "" if environment.name == "local" else f" --env {environment.name}"
     console.say(f"next: .venv/bin/invoke register --workflow-path examples/sample_workflow{option}", "bold")
 

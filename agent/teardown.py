@@ -23,7 +23,7 @@ def destroy(environment: Environment) -> None:
     try:
         terraform.destroy(environment, image.name(environment).tag)
     except PlatformError as error:
-        if "bucket" not in error.why.lower() or "does not exist" not in error.why.lower():
+        if "is not deployed" not in error.what:
             raise
         console.note("nothing was deployed")
     _remove_workflow_repositories(environment)

@@ -34,21 +34,13 @@ def say(text: str = "", style: str = "") -> None:
 
 
 def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) -> None:
-    """Print rows in aligned columns."""
-    from rich.table import Table
-
-    grid = Table(box=None, show_header=bool(header), padding=(0, 2, 0, 0), header_style="bold")
-    for column in range(len(rows[0]) if rows else len(header)):
-        grid.add_column(header[column] if header else "", overflow="fold")
-    for row in rows:
-        grid.add_row(*(_text(cell) for cell in row))
-    _console().print(grid)
-
-
-def _text(cell: str) -> Any:
-    from rich.text import Text
-
-    return Text(cell)
+    """Print rows in aligned columns, one line each: nothing is cut or wrapped, so that scripts can read them too."""
+    columns = list(zip(*(row for row in (header, *rows) if row), strict=True))
+    widths = [max(len(cell) for cell in column) for column in columns]
+    for row in (header, *rows):
+        if row:
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            say(line, "bold" if row is header else "")
 
 
 def confirm(question: str, yes: bool) -> None:
@@ -99,47 +91,54 @@ def note(text: str) -> None:
         step.note = text
 
 
-@contextlib.contextmanager
-def steps() -> Iterator[Callable[..., Step]]:
-    """Run the steps of a task side by side, each as soon as what it needs is there.
+class Run:
+    """Starts the steps of a task, each as soon as what it needs is there; made by `steps`."""
 
-    Yields `run(name, function, *arguments, after=())`, which starts a step and gives its handle. A handle among the
-    arguments is waited for and replaced by its result; `after` names steps that only have to be over. A step whose
-    need has failed is skipped. A milestone is a step that another one reaches on its way: `run` is given it as
-    `milestone`, the function sets its `done` when it is there. Leaving the block waits for all and raises the first
-    error.
-    """
-    started: list[Step] = []
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
 
-    def run(
+    def __call__(
+        self,
         name: str,
         function: Callable[..., Any],
         *arguments: Any,
         after: tuple[Step, ...] = (),
         milestone: Step | None = None,
     ) -> Step:
+        """Start a step and give its handle.
+
+        Args:
+            name: what the user sees.
+            function: what the step does.
+            arguments: for the function; a handle among them is waited for and replaced by its result.
+            after: steps that only have to be over.
+            milestone: a step that this one reaches on its way; the function sets its `done` when it is there.
+        """
         step = Step(name)
-        started.append(step)
-        context = contextvars.copy_context()
+        self.steps.append(step)
+        work = functools.partial(_run_step, step, function, arguments, after, milestone)
         # Daemon threads: after Ctrl-C the process must be able to end while one of them hangs on the network.
-        threading.Thread(
-            target=context.run,
-            args=(_run_step, step, function, arguments, after, milestone),
-            name=name,
-            daemon=True,
-        ).start()
+        threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=True).start()
         return step
 
+
+@contextlib.contextmanager
+def steps() -> Iterator[Run]:
+    """Run the steps of a task side by side.
+
+    A step whose need has failed is skipped. Leaving the block waits for all steps and raises the first error.
+    """
+    run = Run()
     try:
         yield run
-        for step in started:
+        for step in run.steps:
             # Waiting with a timeout keeps the main thread open to Ctrl-C.
             while not step.done.wait(0.2):
                 pass
     except KeyboardInterrupt:
-        _interrupt(started)
+        _interrupt(run.steps)
         raise
-    for step in started:
+    for step in run.steps:
         if step.error:
             raise step.error
 
@@ -179,14 +178,18 @@ def _run_step(
     needs = [*(argument for argument in arguments if isinstance(argument, Step)), *after]
     for need in needs:
         need.done.wait()
-    if any(need.error or need.skipped for need in needs):
-        step.skipped = True
-    else:
-        _work(step, function, [a.result if isinstance(a, Step) else a for a in arguments])
-    if milestone and not milestone.done.is_set():
-        milestone.skipped = step.skipped or step.error is not None
-        milestone.done.set()
-    step.done.set()
+    try:
+        if any(need.error or need.skipped for need in needs):
+            step.skipped = True
+        else:
+            _work(step, function, [a.result if isinstance(a, Step) else a for a in arguments])
+    except BaseException as error:
+        step.error = step.error or error  # nobody reads the output any more
+    finally:
+        if milestone and not milestone.done.is_set():
+            milestone.skipped = step.skipped or step.error is not None
+            milestone.done.set()
+        step.done.set()
 
 
 def _work(step: Step, function: Callable[..., Any], arguments: list[Any]) -> None:

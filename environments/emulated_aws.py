@@ -14,10 +14,13 @@ The functions replaced here are private ones of a pinned version: the functional
 import asyncio
 import copy
 import logging
+import os
 import secrets
+import shutil
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 SAVE_AFTER_QUIET_SECONDS = 1.0
@@ -49,10 +52,20 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     stopped = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stopped.set)
+    start_empty_without_state(Path(os.environ["STATE_DIR"]), Path(os.environ["S3_DATA_DIR"]))
     logging.getLogger("persistence").setLevel(logging.WARNING)
     changes = Changes()
     threading.Thread(target=save_changes, args=(ministack, changes), daemon=True, name="save").start()
     await hypercorn_serve(recording(ministack.app, changes), config, shutdown_trigger=stopped.wait)
+
+
+def start_empty_without_state(state: Path, objects: Path) -> None:
+    """Forget the stored S3 objects when nothing else was saved before a crash.
+
+    Terraform's state would speak of things that are gone; an empty account is what a deploy can start from.
+    """
+    if not any(state.glob("*.json")):
+        shutil.rmtree(objects, ignore_errors=True)
 
 
 class Changes:

@@ -21,6 +21,7 @@ from urllib.request import Request, urlopen
 
 from environments import console
 from environments.errors import PlatformError
+from environments.prefect_api import check_prefect
 from environments.secrets import local_prefect_key, process_environment
 from environments.settings import ROOT, Environment
 
@@ -98,6 +99,7 @@ def start(environment: Environment) -> None:
     with _lock(environment), ThreadPoolExecutor() as pool:
         network = ensure_network(environment)
         outcomes = list(pool.map(lambda server: _start_server(environment, server), servers(environment, network)))
+    check_prefect(environment)
     console.note("already running" if not any(outcomes) else f"Prefect page at {page_url(environment)}")
 
 
@@ -293,7 +295,7 @@ def _port_taken(server: Server) -> PlatformError | None:
     import psutil
 
     for connection in psutil.net_connections(kind="tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr[1] == server.port:
+        if connection.status == psutil.CONN_LISTEN and tuple(connection.laddr)[1:2] == (server.port,):
             owner = "another program"
             with contextlib.suppress(psutil.Error):
                 if connection.pid:

@@ -10,6 +10,7 @@ from environments.secrets import AGENT_TOKEN, prefect_key
 from environments.settings import Environment
 
 if TYPE_CHECKING:
+    import httpx
     from prefect.client.orchestration import SyncPrefectClient
 
 
@@ -26,8 +27,11 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
     """
     key = prefect_key(environment, variable)
     # This machine's own Prefect profile must not mix in.
-    os.environ.setdefault("PREFECT_HOME", str(environment.folder / "prefect_client"))
+    home = environment.folder / "prefect_client"
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("PREFECT_HOME", str(home))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")
     os.environ.setdefault("PREFECT_CLIENT_CSRF_SUPPORT_ENABLED", "false")
     import httpx
     from prefect.client.orchestration import SyncPrefectClient
@@ -38,7 +42,7 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
         url,
         api_key=key if environment.uses_prefect_cloud else None,
         auth_string=None if environment.uses_prefect_cloud else key,
-        httpx_settings={"timeout": httpx.Timeout(30, connect=5)},
+        httpx_settings={"timeout": httpx.Timeout(15, connect=5)},
     )
     try:
         with client:
@@ -50,9 +54,7 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
                 f"it answered {error.response.status_code}",
                 f"set {variable} to a key of environment {environment.name}",
             ) from error
-        raise PlatformError(
-            f"Prefect at {url} refused a request", f"{error.response.status_code} {error.response.text[:500]}"
-        ) from error
+        raise PlatformError(f"Prefect at {url} refused a request", _detail(error.response)) from error
     except httpx.TransportError as error:
         raise PlatformError(
             f"Prefect at {url} is out of reach",
@@ -61,6 +63,13 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
             if environment.is_local
             else f"check prefect_api_url in {environment.tfvars.name}",
         ) from error
+
+
+def _detail(response: "httpx.Response") -> str:
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"{response.status_code} {response.text[:500]}"
 
 
 def check_prefect(environment: Environment) -> None:

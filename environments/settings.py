@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import functools
 import ipaddress
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -47,24 +48,26 @@ LOG_RETENTION_DAYS = (
 """https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html"""
 
 
+NAME = r"[a-z][a-z0-9]{1,15}"
+UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+PREFECT_API_URL = (
+    rf"https?://[A-Za-z0-9.-]+(:[0-9]{{1,5}})?(/[A-Za-z0-9._~-]+)*/api(/accounts/{UUID}/workspaces/{UUID})?"
+)
+PRIVATE_BLOCKS = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+
+
 def _matches(pattern: str) -> Callable[[Any], bool]:
     return lambda value: re.fullmatch(pattern, value) is not None
 
 
-def _is_http_url(value: str) -> bool:
-    try:
-        parts = urlsplit(value)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        return False
-
-
 def _is_vpc_cidr(value: str) -> bool:
+    if not re.fullmatch(r"[0-9.]+/[0-9]{2}", value):
+        return False
     try:
         network = ipaddress.IPv4Network(value)
     except ValueError:
         return False
-    return network.is_private and 16 <= network.prefixlen <= 24
+    return 16 <= network.prefixlen <= 24 and any(map(network.subnet_of, PRIVATE_BLOCKS))
 
 
 def _setting(allowed: str, valid: Callable[[Any], bool], default: Any = dataclasses.MISSING) -> Any:
@@ -76,16 +79,16 @@ class Environment:
     """One environment: its name and its settings, all valid. Cpu in CPU units, memory in MiB."""
 
     name: str
-    aws_account_id: str = _setting("the 12 digits of an AWS account", _matches(r"\d{12}"))
-    aws_region: str = _setting('an AWS region such as "eu-west-1"', _matches(r"[a-z]{2}(-[a-z]+)+-\d"))
+    aws_account_id: str = _setting("the 12 digits of an AWS account", _matches("[0-9]{12}"))
+    aws_region: str = _setting('an AWS region such as "eu-west-1"', _matches("[a-z]{2}(-[a-z]+)+-[0-9]"))
     aws_endpoint_url: str | None = _setting(
         'a loopback URL with a port such as "http://127.0.0.1:4566", only in local',
-        lambda value: _is_http_url(value) and urlsplit(value).hostname == "127.0.0.1" and bool(urlsplit(value).port),
+        _matches(r"http://127\.0\.0\.1:[0-9]{2,5}"),
         default=None,
     )
     prefect_api_url: str = _setting(
         'the URL of a Prefect API, it ends in /api or is "https://api.prefect.cloud/api/accounts/<id>/workspaces/<id>"',
-        lambda value: _is_http_url(value) and "/api" in value,
+        _matches(PREFECT_API_URL),
     )
     vpc_cidr: str = _setting(
         'a private IPv4 block of size /16 to /24 such as "10.20.0.0/16"', _is_vpc_cidr, default="10.20.0.0/16"
@@ -110,6 +113,11 @@ class Environment:
     def prefix(self) -> str:
         """The name of the Prefect project, and what every AWS name of this environment starts with."""
         return f"{self.name}_dataflow_automation"
+
+    @property
+    def agent_name(self) -> str:
+        """What the agent is called on AWS: its cluster, service, image repository and log group."""
+        return f"{self.prefix}_agent"
 
     @property
     def is_local(self) -> bool:
@@ -172,9 +180,15 @@ def load(name: str) -> Environment:
             f"{hint}known: {', '.join(known())}",
             "choose one with --env, or add environments/<name>.tfvars",
         )
+    if not re.fullmatch(NAME, name):
+        raise PlatformError(
+            f"{name!r} can't be the name of an environment",
+            "every name on AWS starts with it: 2 to 16 lower case letters and digits, a letter first",
+            f"rename environments/{name}.tfvars",
+        )
     file = SETTINGS_FOLDER / f"{name}.tfvars"
     values = _parse(file)
-    problems = [*_unknown(values), *_wrong(values)]
+    problems = [*_repeated(file, values), *_unknown(values), *_wrong(values)]
     if not problems:
         problems = _wrong_together(name, values)
     if problems:
@@ -212,6 +226,15 @@ def _parse(file: Path) -> dict[str, Any]:
     return values
 
 
+def _repeated(file: Path, values: dict[str, Any]) -> list[str]:
+    text = file.read_text(encoding="utf-8")
+    return [
+        f"{name}: given {count} times"
+        for name in values
+        if (count := len(re.findall(rf"^\s*{re.escape(name)}\s*=", text, re.MULTILINE))) > 1
+    ]
+
+
 def _unknown(values: dict[str, Any]) -> list[str]:
     problems = []
     for name in values.keys() - fields().keys():
@@ -235,11 +258,18 @@ def _wrong(values: dict[str, Any]) -> list[str]:
             continue
         # bool is an int to Python, not to Terraform
         if not isinstance(value, expected) or isinstance(value, bool):
-            kind = "a number" if expected is int else "text in double quotes"
-            problems.append(f"{name}: was {value!r}, must be {kind}; allowed: {allowed}")
+            kind = "a whole number" if expected is int else "text in double quotes"
+            problems.append(f"{name}: was {_as_written(value)}, must be {kind}; allowed: {allowed}")
         elif not field.metadata["valid"](value):
-            problems.append(f"{name}: was {value!r}; allowed: {allowed}")
+            problems.append(f"{name}: was {_as_written(value)}; allowed: {allowed}")
     return problems
+
+
+def _as_written(value: Any) -> str:
+    """A value as a tfvars file has it."""
+    if isinstance(value, list) and any(isinstance(item, dict) and "__is_block__" in item for item in value):
+        return "a block"
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
 def _wrong_together(name: str, values: dict[str, Any]) -> list[str]:
@@ -248,7 +278,7 @@ def _wrong_together(name: str, values: dict[str, Any]) -> list[str]:
         size = [values.get(f"{part}_{kind}", fields()[f"{part}_{kind}"].default) for kind in ("cpu", "memory")]
         if problem := size_problem(*size):
             problems.append(f"{part}_cpu, {part}_memory: {problem}")
-    if ("aws_endpoint_url" in values) != (name == "local"):
+    if (values.get("aws_endpoint_url") is not None) != (name == "local"):
         problems.append("aws_endpoint_url: only local has one, and local must have it; it points to the emulated AWS")
     return problems
 

@@ -41,7 +41,8 @@ def require(environment: Environment) -> None:
     Raises:
         PlatformError: at least one check failed; nothing has been changed.
     """
-    problems = [problem for _, _, problem in results(environment) if problem]
+    # Several checks can fail for one reason, such as no engine: it is told once.
+    problems = list({str(problem): problem for _, _, problem in results(environment) if problem}.values())
     if len(problems) == 1:
         raise problems[0]
     if problems:

@@ -5,6 +5,7 @@ and an image whose tag is in ECR already needs neither a build nor a push.
 """
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -23,6 +24,16 @@ from infra.aws import client
 BASE_IMAGE = "python:3.11-slim-bookworm"
 """What the agent is built on; bootstrap.sh brings it."""
 TAG_LENGTH = 16
+LIFECYCLE = {
+    "rules": [
+        {
+            "rulePriority": 1,
+            "description": "Keep the last 20 images",
+            "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 20},
+            "action": {"type": "expire"},
+        }
+    ]
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,6 +208,16 @@ def _tar(files: Mapping[str, bytes]) -> io.BytesIO:
     return archive
 
 
+def repository_exists(environment: Environment, repository: str) -> bool:
+    """Whether ECR has a repository of that name."""
+    ecr = client(environment, "ecr")
+    try:
+        ecr.describe_repositories(repositoryNames=[repository])
+    except ecr.exceptions.RepositoryNotFoundException:
+        return False
+    return True
+
+
 def ensure_repository(environment: Environment, repository: str) -> None:
     """Make an ECR repository if it is missing: immutable tags, scanned on push, the last 20 images kept."""
     ecr = client(environment, "ecr")
@@ -205,29 +226,10 @@ def ensure_repository(environment: Environment, repository: str) -> None:
             repositoryName=repository,
             imageTagMutability="IMMUTABLE",
             imageScanningConfiguration={"scanOnPush": True},
-            tags=[
-                {"Key": "environment", "Value": environment.name},
-                {"Key": "managed_by", "Value": "register"},
-            ],
+            tags=[{"Key": "environment", "Value": environment.name}, {"Key": "managed_by", "Value": "register"}],
         )
     except ecr.exceptions.RepositoryAlreadyExistsException:
-        return
-    ecr.put_lifecycle_policy(
-        repositoryName=repository,
-        lifecyclePolicyText=json.dumps(
-            {
-                "rules": [
-                    {
-                        "rulePriority": 1,
-                        "description": "Keep the last 20 images",
-                        "selection": {
-                            "tagStatus": "any",
-                            "countType": "imageCountMoreThan",
-                            "countNumber": 20,
-                        },
-                        "action": {"type": "expire"},
-                    }
-                ]
-            }
-        ),
-    )
+        with contextlib.suppress(ecr.exceptions.LifecyclePolicyNotFoundException):
+            ecr.get_lifecycle_policy(repositoryName=repository)
+            return
+    ecr.put_lifecycle_policy(repositoryName=repository, lifecyclePolicyText=json.dumps(LIFECYCLE))

@@ -1,6 +1,7 @@
 """The S3 bucket that holds Terraform's state: versioned, encrypted, closed to the public, TLS only."""
 
 import json
+from typing import Any
 
 from environments import console
 from environments.settings import Environment
@@ -23,53 +24,51 @@ def ensure_bucket(environment: Environment) -> str:
 
     s3, bucket = client(environment, "s3"), bucket_name(environment)
     try:
-        s3.head_bucket(Bucket=bucket)
-        console.note(f"{bucket} is there")
-        return bucket
+        # Versioning is switched on last: where it is on, the rest is right too.
+        if s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled":
+            console.note(f"{bucket} is there")
+            return bucket
     except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+        if error.response["Error"]["Code"] != "NoSuchBucket":
             raise
-    s3.create_bucket(
-        Bucket=bucket,
-        **(
-            {}
-            if environment.aws_region == "us-east-1"
-            else {"CreateBucketConfiguration": {"LocationConstraint": environment.aws_region}}
-        ),
-    )
-    s3.put_public_access_block(
-        Bucket=bucket,
-        PublicAccessBlockConfiguration=dict.fromkeys(
-            ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
-        ),
-    )
-    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        _create_bucket(environment, s3, bucket)
+    blocks = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=dict.fromkeys(blocks, True))
     s3.put_bucket_encryption(
         Bucket=bucket,
         ServerSideEncryptionConfiguration={
             "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
         },
     )
-    s3.put_bucket_policy(
-        Bucket=bucket,
-        Policy=json.dumps(
-            {
-                "Version": "2012-10-17",
-                "Statement": [
-                    {
-                        "Sid": "TlsOnly",
-                        "Effect": "Deny",
-                        "Principal": "*",
-                        "Action": "s3:*",
-                        "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
-                        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-                    }
-                ],
-            }
-        ),
-    )
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(_tls_only(bucket)))
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     console.note(f"{bucket} made")
     return bucket
+
+
+def _create_bucket(environment: Environment, s3: Any, bucket: str) -> None:
+    # The one region that must not be named: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
+    if environment.aws_region == "us-east-1":
+        s3.create_bucket(Bucket=bucket)
+    else:
+        place = {"LocationConstraint": environment.aws_region}
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
+
+
+def _tls_only(bucket: str) -> dict[str, Any]:
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "TlsOnly",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:*",
+                "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+            }
+        ],
+    }
 
 
 def remove_bucket(environment: Environment) -> None:

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from environments import console
 from environments.errors import PlatformError
 from environments.secrets import aws_environment, process_environment
 from environments.settings import ROOT, Environment
+from infra.images import repository_exists
 from infra.state import STATE_KEY, bucket_name, ensure_bucket
 
 MODULE = ROOT / "infra"
@@ -53,7 +55,10 @@ def program() -> str:
     found = shutil.which("terraform", path=str(ROOT / ".local" / "bin")) or shutil.which("terraform")
     if not found:
         raise PlatformError("Terraform is missing", "no program of that name on PATH", "./bootstrap.sh gets it")
-    answer = subprocess.run([found, "version", "-json"], capture_output=True, text=True, check=False)
+    try:
+        answer = subprocess.run([found, "version", "-json"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise PlatformError(f"{found} does not run", str(error), "remove it and run ./bootstrap.sh") from error
     version = re.search(r'"terraform_version":\s*"(\d+)\.(\d+)', answer.stdout)
     if not version or (int(version[1]), int(version[2])) < MINIMUM_VERSION:
         raise PlatformError(
@@ -83,12 +88,11 @@ def apply(environment: Environment, image_tag: str, on_repository: Callable[[], 
         resource = event.get("hook", {}).get("resource", {}).get("addr", "")
         if event["type"] == "apply_complete" and event["hook"].get("action") != "read":
             made += 1
-        if (
-            event["type"] in ("apply_complete", "refresh_complete")
-            and resource == AGENT_REPOSITORY_ADDRESS
-            and on_repository
-        ):
-            on_repository()
+        if resource == AGENT_REPOSITORY_ADDRESS and on_repository:
+            # What was refreshed may turn out to be gone.
+            known = event["type"] == "refresh_complete" and repository_exists(environment, environment.agent_name)
+            if known or event["type"] == "apply_complete":
+                on_repository()
         if event["type"] == "change_summary":
             changes = event["changes"]
             changed = changes["add"] + changes["change"] + changes["remove"]
@@ -108,7 +112,8 @@ def plan(environment: Environment, image_tag: str) -> int:
     """
     ensure_bucket(environment)
     _init(environment)
-    command = _command(environment, "plan", detailed_exitcode=_FLAG, **_inputs(environment, image_tag))
+    colour = None if sys.stdout.isatty() else _FLAG
+    command = _command(environment, "plan", detailed_exitcode=_FLAG, no_color=colour, **_inputs(environment, image_tag))
     code = subprocess.run(command, cwd=MODULE, env=_variables(environment), check=False).returncode
     if code not in (0, 2):
         raise PlatformError("terraform plan failed", "see above")
@@ -204,7 +209,7 @@ def _run(environment: Environment, command: str, **options: Any) -> str:
         stdin=subprocess.DEVNULL,
     )
     if answer.returncode:
-        raise failure(command, _readable(answer.stderr))
+        raise failure(environment, command, _readable(answer.stderr))
     return answer.stdout
 
 
@@ -232,16 +237,18 @@ def _stream(environment: Environment, command: str, watch: Callable[[dict[str, A
             if event.get("@level") == "error":
                 errors.append("\n".join(_diagnostic(event)))
     if process.wait():
-        raise failure(command, "\n".join(errors) or f"see {log.relative_to(ROOT)}")
+        raise failure(environment, command, "\n".join(errors) or f"see {log.relative_to(ROOT)}")
 
 
 def _events(process: "subprocess.Popen[str]", record: Any) -> Iterator[dict[str, Any]]:
     for line in process.stdout or ():
         record.write(line)
         try:
-            yield json.loads(line)
+            event = json.loads(line)
         except json.JSONDecodeError:
             continue  # a warning of the program itself, kept in the log
+        if isinstance(event, dict):
+            yield event
 
 
 def _diagnostic(event: dict[str, Any]) -> list[str]:
@@ -259,7 +266,7 @@ def _diagnostic(event: dict[str, Any]) -> list[str]:
     ]
 
 
-def failure(command: str, words: str) -> PlatformError:
+def failure(environment: Environment, command: str, words: str) -> PlatformError:
     """The error for a Terraform run that failed: a lock that is held is explained, the rest is in Terraform's words."""
     held = {
         name: value.strip()
@@ -269,7 +276,13 @@ def failure(command: str, words: str) -> PlatformError:
         return PlatformError(
             "another run holds the lock of this environment",
             f"{held.get('Who')} since {held.get('Created')} ({held.get('Operation')})",
-            f"wait for it; if that run is dead for sure: invoke unlock {held.get('ID')} --env ...",
+            f"wait for it; if that run is dead for sure: invoke unlock {held.get('ID')} --env {environment.name}",
+        )
+    if command == "init" and "bucket" in words and "does not exist" in words:
+        return PlatformError(
+            f"environment {environment.name} is not deployed",
+            f"there is no state bucket {bucket_name(environment)}",
+            f"invoke deploy --env {environment.name}",
         )
     return PlatformError(f"terraform {command} failed", words)
 
@@ -282,7 +295,7 @@ def unlock(environment: Environment, lock_id: str) -> None:
         command, cwd=MODULE, env=_variables(environment), capture_output=True, text=True, check=False
     )
     if answer.returncode:
-        raise failure("force-unlock", _readable(answer.stderr))
+        raise failure(environment, "force-unlock", _readable(answer.stderr))
 
 
 def _readable(words: str) -> str:

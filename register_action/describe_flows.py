@@ -27,8 +27,10 @@ def main() -> None:
                     "parameters": parameter_schema(flow.fn).model_dump_for_openapi(),
                 }
             )
-        except BaseException:
-            answers.append({"entrypoint": entrypoint, "error": traceback.format_exc()})
+        except BaseException as error:
+            # Prefect wraps what the author's code raised.
+            raised = error.__cause__ or error
+            answers.append({"entrypoint": entrypoint, "error": "".join(traceback.format_exception(raised))})
     print("\n" + json.dumps(answers))
 
 

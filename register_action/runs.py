@@ -42,17 +42,19 @@ def resolve(environment: Environment, name: str) -> tuple[str, Any]:
         PlatformError: there is none, or several.
     """
     known = deployments(environment)
-    wanted = slug(name.removesuffix(f"/{environment.name}"))
-    matches = [flow for flow in known if slug(flow) == wanted]
+    plain = name.removesuffix(f"/{environment.name}")
+    if plain in known:
+        return plain, known[plain]
+    matches = [flow for flow in known if slug(flow) == slug(plain)]
     if len(matches) == 1:
         return matches[0], known[matches[0]]
-    close = difflib.get_close_matches(wanted, [slug(flow) for flow in known], n=1)
+    if matches:
+        raise PlatformError(f"{name!r} could be {' or '.join(sorted(matches))}", todo="write the flow's name exactly")
+    close = difflib.get_close_matches(slug(plain), [slug(flow) for flow in known], n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise PlatformError(
-        f"no workflow {name!r} is registered in environment {environment.name}"
-        if not matches
-        else f"{name!r} could be several",
-        f"{hint}registered: {', '.join(sorted(matches or known)) or 'none'}",
+        f"no workflow {name!r} is registered in environment {environment.name}",
+        f"{hint}registered: {', '.join(sorted(known)) or 'none'}",
         f"invoke register --workflow-path ... --env {environment.name}",
     )
 

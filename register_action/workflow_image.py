@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from environments import console
 from environments.errors import PlatformError
 from environments.local_stack import docker_client
 from environments.prefect_api import prefect_client
@@ -58,24 +59,31 @@ def base_image(environment: Environment) -> str:
     return str(template["variables"]["properties"]["image"]["default"])
 
 
-def build_and_push(environment: Environment, folder: Path) -> images.Image:
-    """Build the folder's image and push it, each only when ECR does not have that content yet.
+def build(environment: Environment, folder: Path) -> images.Image:
+    """Build the folder's image, unless ECR or the Docker engine has one of that content; gives its name.
 
     Args:
-        environment: where to.
+        environment: where it is for.
         folder: the workflow.
     """
     base = base_image(environment)
     code = {f"workflow/{name}": data for name, data in images.content(folder, workflow_files(folder)).items()}
     dockerfile = (ROOT / "register_action" / "Dockerfile").read_bytes()
     files = {**code, "requirements.txt": code.get("workflow/requirements.txt", b""), "Dockerfile": dockerfile}
-    name = repository_name(environment, folder)
-    image = images.image_name(environment, name, images.tag_of(files, base))
-    images.ensure_repository(environment, name)
+    image = images.image_name(environment, repository_name(environment, folder), images.tag_of(files, base))
     if there := images.find(environment, image):
+        console.note("unchanged")
         return there
-    base_name = images.fetch(environment, base)
-    images.build(files, "Dockerfile", image.uri, {"BASE_IMAGE": base_name})
+    images.build(files, "Dockerfile", image.uri, {"BASE_IMAGE": images.fetch(environment, base)})
+    return image
+
+
+def push(environment: Environment, image: images.Image) -> images.Image:
+    """Push the image, and make its repository, unless ECR has it; gives it with its digest."""
+    if image.digest:
+        console.note("already in ECR")
+        return image
+    images.ensure_repository(environment, image.repository)
     return images.push(environment, image)
 
 
@@ -89,7 +97,7 @@ def describe(environment: Environment, image: images.Image, flows: list[FoundFlo
 
     try:
         output = docker_client().containers.run(
-            images.fetch(environment, image.uri),
+            images.fetch(environment, image.uri) if image.digest else image.uri,
             ["python", "-c", DESCRIBE.read_text(encoding="utf-8"), *(flow.entrypoint for flow in flows)],
             remove=True,
             network_disabled=True,
@@ -99,6 +107,7 @@ def describe(environment: Environment, image: images.Image, flows: list[FoundFlo
         )
     except ContainerError as error:
         raise PlatformError("the workflow's image does not run", str(error.stderr or error)) from error
+    console.note(f"{len(flows)} flows imported in it")
     answers = json.loads(output.decode().splitlines()[-1])
     broken = [answer for answer in answers if "error" in answer]
     if broken:

@@ -1,0 +1,110 @@
+"""`invoke register`, `run` and `logs`: a workflow runs as an ECS task in its own container."""
+
+from pathlib import Path
+
+import pytest
+
+from functional_tests.platform import Platform
+
+PREFIX = "local_dataflow_automation"
+FAILING_FLOW = """
+from prefect import flow
+
+@flow
+def {name}(reason: str = "it was meant to"):
+    raise RuntimeError(reason)
+"""
+
+
+def test_the_sample_workflow_runs_to_completed_in_its_own_container(sample_workflow: Platform) -> None:
+    ran = sample_workflow.invoke("run", "sample_workflow", "--param", "count=12")
+    assert "Completed" in ran.stdout
+    assert "loaded 12 rows, their sum is 650" in ran.stdout
+    ecs = sample_workflow.aws("ecs")
+    cluster = f"{PREFIX}_workflows"
+    arns = [
+        arn
+        for state in ("STOPPED", "RUNNING")
+        for arn in ecs.list_tasks(cluster=cluster, desiredStatus=state)["taskArns"]
+    ]
+    task = ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"][-1]
+    assert task["capacityProviderName"] == "FARGATE"
+    pushed = sample_workflow.aws("ecr").describe_images(repositoryName="local_sample_workflow")["imageDetails"]
+    assert pushed[0]["imageDigest"] in task["containers"][0]["image"]
+
+
+def test_what_a_workflow_prints_is_in_its_logs(sample_workflow: Platform) -> None:
+    sample_workflow.invoke("run", "sample_workflow", "--param", "count=7")
+    assert "loaded 7 rows, their sum is 140" in sample_workflow.invoke("logs", "sample_workflow").stdout
+
+
+def test_the_agents_log_names_the_runs_it_started(sample_workflow: Platform) -> None:
+    assert "Created ECS task" in sample_workflow.invoke("logs", "agent").stdout
+
+
+def test_registering_unchanged_content_builds_and_pushes_nothing(sample_workflow: Platform) -> None:
+    again = sample_workflow.invoke("register", "--workflow-path", "examples/sample_workflow").stdout
+    assert "unchanged" in again
+    assert "already in ECR" in again
+
+
+def test_a_workflows_task_definition_holds_no_key(sample_workflow: Platform) -> None:
+    family = f"{PREFIX}_workflow_sample_workflow"
+    definition = sample_workflow.aws("ecs").describe_task_definition(taskDefinition=family)["taskDefinition"]
+    (container,) = definition["containerDefinitions"]
+    assert [secret["name"] for secret in container["secrets"]] == ["PREFECT_API_AUTH_STRING"]
+    assert sample_workflow.key not in str(definition)
+
+
+@pytest.mark.parametrize("name", ["failing_flow"])
+def test_a_run_that_fails_shows_why_and_exits_1(deployed: Platform, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "flow.py").write_text(FAILING_FLOW.format(name=name))
+    deployed.invoke("register", "--workflow-path", str(folder))
+    ran = deployed.invoke("run", name, "--param", "reason=no rows today", check=False)
+    assert ran.returncode == 1
+    assert "no rows today" in ran.stdout
+    assert "Failed" in ran.stdout
+
+
+def test_a_flow_that_fails_on_import_is_not_registered_and_says_why(deployed: Platform, tmp_path: Path) -> None:
+    folder = tmp_path / "broken_import"
+    folder.mkdir()
+    (folder / "flow.py").write_text(
+        "import missing_module\nfrom prefect import flow\n\n@flow\ndef broken_import(): ...\n"
+    )
+    registered = deployed.invoke("register", "--workflow-path", str(folder), check=False)
+    assert registered.returncode == 1
+    assert "No module named 'missing_module'" in registered.stdout
+    assert "prefect/flows.py" not in registered.stdout
+    repositories = [r["repositoryName"] for r in deployed.aws("ecr").describe_repositories()["repositories"]]
+    assert "local_broken_import" not in repositories
+
+
+def test_packages_of_a_workflow_are_in_its_image(deployed: Platform, tmp_path: Path) -> None:
+    folder = tmp_path / "with_packages"
+    folder.mkdir()
+    (folder / "requirements.txt").write_text("iniconfig==2.1.0\n")
+    (folder / "flow.py").write_text(
+        "import iniconfig\nfrom prefect import flow\n\n@flow(log_prints=True)\ndef with_packages():\n"
+        "    print('package', iniconfig.__name__)\n"
+    )
+    deployed.invoke("register", "--workflow-path", str(folder))
+    assert "package iniconfig" in deployed.invoke("run", "with_packages").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "sample_workflw"], "did you mean sample_workflow"),
+        (["run", "sample_workflow", "--param", "count=many"], "not of type 'integer'"),
+        (["register", "--workflow-path", "docs/nowhere"], "no folder"),
+        (["deploy", "--env", "prd"], "did you mean prod"),
+    ],
+)
+def test_bad_input_gets_a_clear_error(sample_workflow: Platform, arguments: list[str], words: str) -> None:
+    refused = sample_workflow.invoke(*arguments, check=False)
+    assert refused.returncode == 1
+    assert words in refused.stdout
+    assert "Traceback" not in refused.stdout

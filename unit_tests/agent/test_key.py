@@ -1,0 +1,70 @@
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agent.key import store
+from environments.errors import PlatformError
+from environments.settings import Environment
+from infra.terraform import Outputs
+
+Aws = Callable[[str], Any]
+
+
+@pytest.fixture
+def secret(aws_mocked: Aws, outputs: Outputs, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Outputs]:
+    """The secret as Terraform leaves it: without a value."""
+    monkeypatch.setenv("PREFECT_AGENT_TOKEN", "first-key")
+    manager = aws_mocked("secretsmanager")
+    arn = manager.create_secret(Name="dev_dataflow_automation_prefect_key")["ARN"]
+    return manager, dataclasses.replace(outputs, prefect_key_secret_arn=arn)
+
+
+def _value(secret: tuple[Any, Outputs]) -> str:
+    return str(secret[0].get_secret_value(SecretId=secret[1].prefect_key_secret_arn)["SecretString"])
+
+
+def test_key_is_put_into_the_empty_secret(environment: Environment, secret: tuple[Any, Outputs]) -> None:
+    assert store(environment, secret[1]) is True
+    assert _value(secret) == "first-key"
+
+
+def test_same_key_is_not_written_again(environment: Environment, secret: tuple[Any, Outputs]) -> None:
+    store(environment, secret[1])
+
+    assert store(environment, secret[1]) is False
+    versions = secret[0].list_secret_version_ids(SecretId=secret[1].prefect_key_secret_arn)["Versions"]
+    assert len(versions) == 1
+
+
+def test_other_key_takes_the_place_of_the_first(
+    environment: Environment, secret: tuple[Any, Outputs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(environment, secret[1])
+    monkeypatch.setenv("PREFECT_AGENT_TOKEN", "second-key")
+
+    assert store(environment, secret[1]) is True
+    assert _value(secret) == "second-key"
+
+
+def test_without_a_key_the_secret_keeps_its_value(
+    environment: Environment, secret: tuple[Any, Outputs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(environment, secret[1])
+    monkeypatch.delenv("PREFECT_AGENT_TOKEN")
+    with pytest.raises(PlatformError, match="no Prefect key"):
+        store(environment, secret[1])
+
+    assert _value(secret) == "first-key"
+
+
+def test_key_is_never_printed(
+    environment: Environment, secret: tuple[Any, Outputs], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from environments.console import steps
+
+    with steps() as run:
+        run("Prefect key", store, environment, secret[1])
+
+    assert "first-key" not in "".join(capsys.readouterr())

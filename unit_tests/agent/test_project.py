@@ -1,0 +1,222 @@
+import asyncio
+import contextlib
+import dataclasses
+import json
+import re
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+
+from agent import project
+from agent.project import CAPACITY_PROVIDERS, base_job_template
+from environments.settings import Environment
+from infra.images import Image
+from infra.terraform import Outputs
+
+DIGEST = "sha256:" + "0" * 64
+IMAGE = Image(repository="dev_dataflow_automation_agent", tag="0" * 16, uri="registry/agent:" + "0" * 16, digest=DIGEST)
+KEY = "a-very-secret-key"
+
+
+@pytest.fixture
+def template(environment: Environment, outputs: Outputs, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("PREFECT_AGENT_TOKEN", KEY)
+    monkeypatch.setenv("PREFECT_WORKFLOW_REGISTER_TOKEN", KEY)
+    return base_job_template(environment, outputs, IMAGE)
+
+
+def _render(template: dict[str, Any], **values: Any) -> Any:
+    """Fill the template as the worker does."""
+    from prefect.client.orchestration import PrefectClient
+    from prefect_aws.workers.ecs_worker import ECSJobConfiguration
+
+    async def render() -> Any:
+        client = PrefectClient("http://127.0.0.1:9/api")  # is there to be handed over; nothing is asked
+        return await ECSJobConfiguration.from_template_and_values(template, values, client=client)
+
+    return asyncio.run(render())
+
+
+def test_variables_are_a_json_schema_with_defaults_that_fit(template: dict[str, Any]) -> None:
+    schema = template["variables"]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    defaults = {name: body["default"] for name, body in schema["properties"].items() if "default" in body}
+
+    jsonschema.validate(defaults, schema)
+
+
+def test_every_placeholder_is_a_variable_and_every_variable_is_used(template: dict[str, Any]) -> None:
+    used = set(re.findall(r"{{ (\w+) }}", json.dumps(template["job_configuration"])))
+
+    assert used == set(template["variables"]["properties"])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"cpu": "big"}, {"memory": 1.5}, {"capacity_provider": "EC2"}, {"env": {"A": 1}}, {"image": 3}]
+)
+def test_wrong_choice_of_a_deployment_is_refused(template: dict[str, Any], wrong: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, template["variables"])
+
+
+def test_template_holds_no_secret(template: dict[str, Any]) -> None:
+    assert KEY not in json.dumps(template)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "other"),
+    [
+        (
+            "https://api.prefect.cloud/api/accounts/1/workspaces/2",
+            "prefect_api_key_secret_arn",
+            "prefect_api_auth_string_secret_arn",
+        ),
+        ("http://prefect.internal/api", "prefect_api_auth_string_secret_arn", "prefect_api_key_secret_arn"),
+    ],
+    ids=["cloud", "own-server"],
+)
+def test_runs_get_the_kind_of_key_that_their_prefect_takes(
+    environment: Environment, outputs: Outputs, url: str, kind: str, other: str
+) -> None:
+    changed = dataclasses.replace(environment, prefect_api_url=url)
+    configuration = base_job_template(changed, outputs, IMAGE)["job_configuration"]
+
+    assert configuration[kind] == outputs.prefect_key_secret_arn
+    assert other not in configuration
+
+
+@pytest.mark.parametrize("execution_environment", list(CAPACITY_PROVIDERS))
+def test_execution_environment_of_the_settings_is_the_default(
+    environment: Environment, outputs: Outputs, execution_environment: str
+) -> None:
+    changed = dataclasses.replace(environment, execution_environment=execution_environment)
+    rendered = _render(base_job_template(changed, outputs, IMAGE))
+
+    assert rendered.task_run_request["capacityProviderStrategy"] == [
+        {"capacityProvider": CAPACITY_PROVIDERS[execution_environment], "weight": 1}
+    ]
+
+
+def test_worker_takes_the_template_with_its_defaults(
+    template: dict[str, Any], environment: Environment, outputs: Outputs
+) -> None:
+    rendered = _render(template)
+    task, [container] = rendered.task_definition, rendered.task_definition["containerDefinitions"]
+
+    assert rendered.cluster == rendered.task_run_request["cluster"] == outputs.workflows_cluster_arn
+    assert (task["cpu"], task["memory"]) == (environment.workflow_cpu, environment.workflow_memory)
+    assert (task["executionRoleArn"], task["taskRoleArn"]) == (
+        outputs.workflow_execution_role_arn,
+        outputs.workflow_task_role_arn,
+    )
+    assert container["image"] == f"registry/agent@{DIGEST}"
+    assert container["name"] == rendered.container_name
+    assert container["logConfiguration"]["options"]["awslogs-group"] == outputs.workflows_log_group
+    network = rendered.task_run_request["networkConfiguration"]["awsvpcConfiguration"]
+    assert network["subnets"] == list(outputs.subnet_ids)
+    assert network["securityGroups"] == [outputs.security_group_id]
+    assert "{{" not in rendered.model_dump_json()
+
+
+def test_what_a_deployment_chooses_arrives_in_the_task(template: dict[str, Any]) -> None:
+    rendered = _render(
+        template,
+        image="registry/sales@sha256:1",
+        family="sales",
+        cpu=1024,
+        memory=4096,
+        capacity_provider="FARGATE_SPOT",
+        env={"A": "b"},
+        command="python -m prefect.engine",
+    )
+    task, [container] = rendered.task_definition, rendered.task_definition["containerDefinitions"]
+    [override] = rendered.task_run_request["overrides"]["containerOverrides"]
+
+    assert (task["cpu"], task["memory"], container["image"]) == (1024, 4096, "registry/sales@sha256:1")
+    assert task["family"] == "dev_dataflow_automation_workflow_sales"
+    assert container["logConfiguration"]["options"]["awslogs-stream-prefix"] == "sales"
+    assert rendered.task_run_request["capacityProviderStrategy"][0]["capacityProvider"] == "FARGATE_SPOT"
+    assert rendered.env["A"] == "b"
+    assert override["environment"] == {"A": "b"}
+
+
+def test_workflows_run_without_privileges(template: dict[str, Any]) -> None:
+    [container] = template["job_configuration"]["task_definition"]["containerDefinitions"]
+
+    assert container["linuxParameters"]["capabilities"] == {"drop": ["ALL"]}
+    assert "privileged" not in container
+    assert "user" not in container  # the image says who
+
+
+def test_names_begin_with_the_environment_so_that_roles_can_be_confined(template: dict[str, Any]) -> None:
+    assert template["job_configuration"]["task_definition"]["family"].startswith("dev_dataflow_automation_")
+
+
+class Prefect:
+    """Prefect's API as far as work pools go: what is written is what is read."""
+
+    def __init__(self) -> None:
+        self.pools: dict[str, Any] = {}
+        self.writes = 0
+
+    def read_work_pool(self, name: str) -> Any:
+        from prefect.exceptions import ObjectNotFound
+
+        if name not in self.pools:
+            raise ObjectNotFound(Exception("404"))
+        return self.pools[name]
+
+    def create_work_pool(self, pool: Any) -> None:
+        self.writes += 1
+        self.pools[pool.name] = types.SimpleNamespace(**json.loads(pool.model_dump_json()))
+
+    def update_work_pool(self, name: str, pool: Any) -> None:
+        self.writes += 1
+        vars(self.read_work_pool(name)).update(json.loads(pool.model_dump_json(exclude_unset=True)))
+
+    def delete_work_pool(self, name: str) -> None:
+        self.read_work_pool(name)
+        del self.pools[name]
+
+
+@pytest.fixture
+def prefect(monkeypatch: pytest.MonkeyPatch) -> Prefect:
+    fake = Prefect()
+
+    @contextlib.contextmanager
+    def client(*_: Any) -> Iterator[Prefect]:
+        yield fake
+
+    monkeypatch.setattr(project, "prefect_client", client)
+    return fake
+
+
+def test_project_is_created_once_and_then_left_alone(
+    environment: Environment, outputs: Outputs, prefect: Prefect
+) -> None:
+    done = [project.ensure(environment, outputs, IMAGE) for _ in range(3)]
+
+    assert done == ["created", "unchanged", "unchanged"]
+    assert prefect.writes == 1
+    assert prefect.pools[environment.prefix].type == "ecs"
+    assert prefect.pools[environment.prefix].base_job_template == base_job_template(environment, outputs, IMAGE)
+
+
+def test_project_that_differs_is_put_right(environment: Environment, outputs: Outputs, prefect: Prefect) -> None:
+    project.ensure(environment, outputs, IMAGE)
+    other = dataclasses.replace(IMAGE, digest="sha256:" + "1" * 64)
+
+    assert project.ensure(environment, outputs, other) == "corrected"
+    assert project.ensure(environment, outputs, other) == "unchanged"
+    assert prefect.pools[environment.prefix].base_job_template == base_job_template(environment, outputs, other)
+
+
+def test_deleting_a_project_that_is_gone_is_fine(environment: Environment, outputs: Outputs, prefect: Prefect) -> None:
+    project.ensure(environment, outputs, IMAGE)
+    project.delete(environment)
+    project.delete(environment)
+
+    assert prefect.pools == {}

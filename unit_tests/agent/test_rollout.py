@@ -1,0 +1,249 @@
+import contextlib
+import dataclasses
+import types
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from agent import rollout
+from environments.errors import PlatformError
+from environments.settings import Environment
+from infra.terraform import Outputs
+
+Aws = Callable[[str], Any]
+
+
+class Ecs:
+    """ECS with one service that comes up when asked to; moto's services start no tasks."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        self.updates: list[dict[str, Any]] = []
+        self.looks_until_steady = 0
+        self.tasks: dict[str, list[dict[str, Any]]] = {"RUNNING": [], "STOPPED": []}
+        self.service: dict[str, Any] = {
+            "taskDefinition": outputs.agent_task_definition_arn,
+            "desiredCount": 1,
+            "runningCount": 1,
+            "pendingCount": 0,
+        }
+        self.deployment: dict[str, Any] = {"rolloutState": "COMPLETED", "failedTasks": 0}
+        self.older: list[dict[str, Any]] = []
+
+    def describe_services(self, **_: Any) -> dict[str, Any]:
+        steady = self.looks_until_steady <= 0
+        self.looks_until_steady -= 1
+        state = self.deployment if steady else {**self.deployment, "rolloutState": "IN_PROGRESS"}
+        primary = {"status": "PRIMARY", "taskDefinition": self.service["taskDefinition"], **state}
+        return {"services": [{**self.service, "deployments": [*self.older, primary]}]}
+
+    def update_service(self, **request: Any) -> dict[str, Any]:
+        self.updates.append(request)
+        self.service |= {
+            "taskDefinition": request["taskDefinition"],
+            "desiredCount": request["desiredCount"],
+            "runningCount": request["desiredCount"],
+        }
+        return {"service": self.service}
+
+    def list_tasks(self, desiredStatus: str, **_: Any) -> dict[str, Any]:
+        return {"taskArns": [task["taskArn"] for task in self.tasks[desiredStatus]]}
+
+    def describe_tasks(self, tasks: list[str], **_: Any) -> dict[str, Any]:
+        return {"tasks": [task for state in self.tasks.values() for task in state if task["taskArn"] in tasks]}
+
+
+@pytest.fixture
+def ecs(outputs: Outputs, monkeypatch: pytest.MonkeyPatch) -> Ecs:
+    fake = Ecs(outputs)
+    fake.tasks["RUNNING"] = [{"taskArn": "arn:task/cluster/one"}]
+    monkeypatch.setattr(rollout, "client", lambda *_: fake)
+    monkeypatch.setattr(rollout, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(rollout, "STEADY_TIMEOUT_SECONDS", 5)
+    monkeypatch.setattr(rollout, "last_lines", lambda *_: ["agent stopped: the key"])
+    monkeypatch.setattr(rollout, "online_agents", lambda e: {f"{e.prefix}_one": datetime.now(UTC)})
+    return fake
+
+
+def test_service_that_runs_what_it_should_is_left_alone(environment: Environment, outputs: Outputs, ecs: Ecs) -> None:
+    rollout.roll_out(environment, outputs, key_changed=False)
+
+    assert ecs.updates == []
+
+
+@pytest.mark.parametrize(
+    ("before", "key_changed", "forced"),
+    [
+        ({"taskDefinition": "dev_dataflow_automation_agent:1"}, False, False),
+        ({"desiredCount": 0}, False, False),
+        ({"desiredCount": 0}, True, False),
+        ({}, True, True),
+    ],
+    ids=["new-revision", "was-down", "was-down-and-new-key", "new-key"],
+)
+def test_service_is_updated_when_something_changed(
+    environment: Environment, outputs: Outputs, ecs: Ecs, before: dict[str, Any], key_changed: bool, forced: bool
+) -> None:
+    ecs.service |= before
+    rollout.roll_out(environment, outputs, key_changed)
+    [update] = ecs.updates
+
+    assert update["taskDefinition"] == outputs.agent_task_definition_arn
+    assert update["desiredCount"] == environment.agent_count
+    assert update["forceNewDeployment"] is forced
+
+
+def test_count_given_goes_before_the_settings(environment: Environment, outputs: Outputs, ecs: Ecs) -> None:
+    rollout.roll_out(environment, outputs, False, 0)
+
+    assert ecs.updates[0]["desiredCount"] == 0
+
+
+def test_rollout_waits_until_ecs_calls_it_completed(environment: Environment, outputs: Outputs, ecs: Ecs) -> None:
+    ecs.looks_until_steady = 3
+    rollout.wait_until_steady(environment, outputs, 1)
+
+    assert ecs.looks_until_steady == -1
+
+
+def _keep(**change: Any) -> Callable[[Ecs], None]:
+    return lambda ecs: ecs.service.update(change)
+
+
+@pytest.mark.parametrize(
+    ("unsteady", "words"),
+    [
+        (_keep(runningCount=0), "0 of 1 tasks running at ECS"),
+        (_keep(pendingCount=1), "tasks running at ECS"),
+        (lambda ecs: ecs.older.append({"status": "ACTIVE"}), "revision before"),
+        (lambda ecs: ecs.deployment.update(rolloutState="IN_PROGRESS"), "stay up"),
+        (lambda ecs: ecs.tasks.update(RUNNING=[{"taskArn": "arn:task/cluster/two"}]), "agent of task two"),
+    ],
+)
+def test_agent_that_does_not_come_up_in_time_tells_what_is_missing(
+    environment: Environment,
+    outputs: Outputs,
+    ecs: Ecs,
+    monkeypatch: pytest.MonkeyPatch,
+    unsteady: Callable[[Ecs], None],
+    words: str,
+) -> None:
+    monkeypatch.setattr(rollout, "STEADY_TIMEOUT_SECONDS", 0.05)
+    unsteady(ecs)
+    with pytest.raises(PlatformError, match="the agent did not come up") as caught:
+        rollout.wait_until_steady(environment, outputs, 1)
+
+    assert words in caught.value.why
+
+
+def test_agent_that_is_down_needs_nobody_online(
+    environment: Environment, outputs: Outputs, ecs: Ecs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "online_agents", lambda _: pytest.fail("nobody has to be asked"))
+    ecs.tasks["RUNNING"] = []
+    ecs.service |= {"desiredCount": 0, "runningCount": 0}
+
+    rollout.roll_out(environment, outputs, False, 0)
+
+
+@pytest.mark.parametrize(
+    ("deployment", "words"),
+    [
+        ({"rolloutState": "FAILED", "rolloutStateReason": "circuit breaker was triggered"}, "circuit breaker"),
+        ({"rolloutState": "IN_PROGRESS", "failedTasks": 2}, "2 tasks stopped right after their start"),
+    ],
+)
+def test_agent_that_fails_shows_exit_code_and_last_lines_of_its_task(
+    environment: Environment, outputs: Outputs, ecs: Ecs, deployment: dict[str, Any], words: str
+) -> None:
+    ecs.deployment = deployment
+    ecs.tasks["STOPPED"] = [
+        {
+            "taskArn": f"arn:task/cluster/{number}",
+            "stoppedAt": datetime(2026, 1, number, tzinfo=UTC),
+            "stoppedReason": f"reason {number}",
+            "containers": [{"name": "agent", "exitCode": number}, {"name": "side"}],
+        }
+        for number in (1, 3, 2)
+    ]
+    with pytest.raises(PlatformError) as caught:
+        rollout.wait_until_steady(environment, outputs, 1)
+
+    why = caught.value.why.splitlines()
+    assert words in why[0]
+    assert why[1:] == [
+        "task stopped: reason 3",
+        "container agent exited with 3",
+        "| agent stopped: the key",
+    ]
+    assert "invoke deploy --env dev" in caught.value.todo
+
+
+def test_service_that_went_back_to_its_old_revision_has_failed(
+    environment: Environment, outputs: Outputs, ecs: Ecs
+) -> None:
+    ecs.service["taskDefinition"] = "dev_dataflow_automation_agent:1"
+    with pytest.raises(PlatformError, match="ECS gave up"):
+        rollout.wait_until_steady(environment, outputs, 1)
+
+
+def _service(aws_mocked: Aws, outputs: Outputs, desired: int) -> Any:
+    ecs = aws_mocked("ecs")
+    ecs.create_cluster(clusterName=outputs.agent_cluster)
+    for _ in range(2):
+        ecs.register_task_definition(
+            family="dev_dataflow_automation_agent",
+            containerDefinitions=[{"name": "agent", "image": "x", "memory": 512}],
+        )
+    ecs.create_service(
+        cluster=outputs.agent_cluster,
+        serviceName=outputs.agent_service,
+        taskDefinition="dev_dataflow_automation_agent:1",
+        desiredCount=desired,
+    )
+    return ecs
+
+
+def test_request_to_ecs_is_one_that_ecs_takes(
+    environment: Environment, outputs: Outputs, aws_mocked: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "wait_until_steady", lambda *_: None)
+    ecs = _service(aws_mocked, outputs, 0)
+    rollout.roll_out(environment, outputs, key_changed=True)
+    [service] = ecs.describe_services(cluster=outputs.agent_cluster, services=[outputs.agent_service])["services"]
+
+    assert service["taskDefinition"] == outputs.agent_task_definition_arn
+    assert service["desiredCount"] == environment.agent_count
+
+
+def test_service_that_is_gone_says_deploy(environment: Environment, outputs: Outputs, aws_mocked: Aws) -> None:
+    aws_mocked("ecs").create_cluster(clusterName=outputs.agent_cluster)
+    with pytest.raises(PlatformError) as caught:
+        rollout.roll_out(environment, outputs, False)
+
+    assert "is gone" in caught.value.what
+    assert caught.value.todo == "invoke deploy --env dev"
+
+
+def test_ids_of_running_tasks_are_the_last_part_of_their_arns(environment: Environment, ecs: Ecs) -> None:
+    assert rollout.running_tasks(environment) == ["one"]
+
+
+def test_only_agents_that_prefect_shows_online_count(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.client.schemas.objects import WorkerStatus
+
+    beat = datetime(2026, 1, 1, tzinfo=UTC)
+    workers = [
+        types.SimpleNamespace(name="one", status=WorkerStatus.ONLINE, last_heartbeat_time=beat),
+        types.SimpleNamespace(name="two", status=WorkerStatus.OFFLINE, last_heartbeat_time=beat),
+    ]
+
+    @contextlib.contextmanager
+    def client(*_: Any) -> Iterator[Any]:
+        yield types.SimpleNamespace(read_workers_for_work_pool=lambda pool: workers if "dev_" in pool else [])
+
+    monkeypatch.setattr(rollout, "prefect_client", client)
+
+    assert rollout.online_agents(environment) == {"one": beat}
+    assert rollout.online_agents(dataclasses.replace(environment, name="prod")) == {}

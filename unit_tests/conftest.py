@@ -1,0 +1,214 @@
+"""What all unit tests stand on: no network, no real credentials, nothing remembered from the test before."""
+
+import atexit
+import os
+import shutil
+import socket
+import stat
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.loaders
+import botocore.session
+import pytest
+from moto import mock_aws
+
+from environments import settings
+from environments.settings import Environment
+from infra import aws, terraform
+from infra.terraform import Outputs
+
+# Before Prefect is imported anywhere: a profile of the developer's must not change what the tests see.
+_PREFECT = {
+    "PREFECT_HOME": tempfile.mkdtemp(prefix="unit_tests_prefect_"),
+    "PREFECT_PROFILES_PATH": "/nonexistent/profiles.toml",
+    "PREFECT_LOGGING_LEVEL": "ERROR",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+os.environ.update(_PREFECT)
+atexit.register(shutil.rmtree, _PREFECT["PREFECT_HOME"], ignore_errors=True)
+
+_LOADER = botocore.loaders.create_loader()
+ACCOUNT = "123456789012"  # moto's own
+REGION = "eu-west-1"
+PREFECT_CLOUD = "https://api.prefect.cloud/api/accounts/11111111/workspaces/22222222"
+_OF_THE_DEVELOPER = ("AWS_", "PREFECT_", "TF_", "DOCKER_", "NO_COLOR", "FORCE_COLOR", "HTTP_", "HTTPS_", "ALL_PROXY")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.upper().startswith(_OF_THE_DEVELOPER) and name not in _PREFECT:
+            monkeypatch.delenv(name)
+    # The descriptions of AWS's services are large; reading them for every client is most of the time of these tests.
+    monkeypatch.setattr(botocore.session, "create_loader", lambda *_: _LOADER)
+    aws.client.cache_clear()
+    settings.load.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def allowed_hosts(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Hosts that the test may connect to; none, unless a fixture adds one. Unix sockets (Docker) are refused too."""
+    allowed: set[str] = set()
+
+    def guarded(real: Callable[..., Any]) -> Callable[..., Any]:
+        def connect(self: socket.socket, address: Any) -> Any:
+            if self.family == socket.AF_INET and address[0] in allowed:
+                return real(self, address)
+            pytest.fail(f"a unit test wanted to connect to {address}")
+
+        return connect
+
+    monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+    return allowed
+
+
+@pytest.fixture
+def loopback(allowed_hosts: set[str]) -> str:
+    """Allow connections to this machine; gives its address."""
+    allowed_hosts.add("127.0.0.1")
+    return "127.0.0.1"
+
+
+class Server:
+    """An HTTP server on 127.0.0.1 that gives the prepared answers in turn, the last one for ever."""
+
+    def __init__(self, address: str) -> None:
+        self.answers: list[tuple[int, bytes]] = [(200, b"{}")]
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _answer(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                outer.requests.append((self.command, self.path, dict(self.headers)))
+                code, body = outer.answers.pop(0) if len(outer.answers) > 1 else outer.answers[0]
+                self.send_response(code)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST = _answer
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.httpd = ThreadingHTTPServer((address, 0), Handler)
+        self.port = self.httpd.server_address[1]
+        self.url = f"http://{address}:{self.port}"
+
+    def answer(self, *codes: int, body: bytes = b"{}") -> None:
+        self.answers = [(code, body) for code in codes]
+
+
+@pytest.fixture
+def http_server(loopback: str) -> Iterator[Server]:
+    """A real HTTP server on a free port of 127.0.0.1."""
+    server = Server(loopback)
+    thread = threading.Thread(target=server.httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.httpd.shutdown()
+    server.httpd.server_close()
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder of the test's own, with the committed settings; nothing is written into the checkout."""
+    folder = tmp_path / "project"
+    (folder / "environments").mkdir(parents=True)
+    for file in settings.SETTINGS_FOLDER.glob("*.tfvars"):
+        shutil.copy(file, folder / "environments")
+    monkeypatch.setattr(settings, "SETTINGS_FOLDER", folder / "environments")
+    monkeypatch.setattr(settings, "ROOT", folder)
+    monkeypatch.setattr(terraform, "ROOT", folder)
+    return folder
+
+
+@pytest.fixture
+def environment(root: Path) -> Environment:
+    """An environment on AWS, in the account that moto plays, scheduled by Prefect Cloud."""
+    return Environment(name="dev", aws_account_id=ACCOUNT, aws_region=REGION, prefect_api_url=PREFECT_CLOUD)
+
+
+@pytest.fixture
+def local(root: Path) -> Environment:
+    """Environment local, with its committed settings and a folder of the test's own."""
+    return settings.load("local")
+
+
+@pytest.fixture
+def aws_mocked(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
+    """Moto in place of AWS; gives a function that makes clients which don't go through the project's code."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        yield lambda service: boto3.client(service, region_name=REGION)
+
+
+@pytest.fixture
+def outputs() -> Outputs:
+    """What Terraform says of environment dev."""
+    return Outputs(
+        aws_region=REGION,
+        agent_cluster="dev_dataflow_automation_agent",
+        agent_service="dev_dataflow_automation_agent",
+        agent_task_definition_arn=f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/dev_dataflow_automation_agent:2",
+        agent_image=f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/dev_dataflow_automation_agent:0123456789abcdef",
+        agent_log_group="dev_dataflow_automation_agent",
+        workflows_cluster_arn=f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/dev_dataflow_automation_workflows",
+        workflows_log_group="dev_dataflow_automation_workflows",
+        workflow_execution_role_arn=f"arn:aws:iam::{ACCOUNT}:role/dev_dataflow_automation_workflow_execution",
+        workflow_task_role_arn=f"arn:aws:iam::{ACCOUNT}:role/dev_dataflow_automation_workflow_task",
+        subnet_ids=("subnet-1", "subnet-2", "subnet-3"),
+        security_group_id="sg-1",
+        prefect_key_secret_arn=f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:dev_prefect_key-abcdef",
+        task_events_queue="dev_dataflow_automation_task_events",
+    )
+
+
+class FakeTerraform:
+    """A program named terraform that answers what the test has prepared, and records how it was called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.program = folder / "terraform"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.program.write_text(
+            f"""#!/bin/sh
+cd '{folder}'
+[ "$1" = version ] || {{ printf '%s\\n' "$@" > "$1.arguments"; env > "$1.environment"; echo "$1" >> calls; }}
+[ ! -f "$1.stderr" ] || cat "$1.stderr" >&2
+[ ! -f "$1.stdout" ] || cat "$1.stdout"
+[ ! -f "$1.code" ] || exit "$(cat "$1.code")"
+"""
+        )
+        self.program.chmod(self.program.stat().st_mode | stat.S_IXUSR)
+        self.answers("version", '{"terraform_version": "1.11.4"}')
+
+    def answers(self, command: str, stdout: str = "", stderr: str = "", code: int = 0) -> None:
+        (self.folder / f"{command}.stdout").write_text(stdout)
+        (self.folder / f"{command}.stderr").write_text(stderr)
+        (self.folder / f"{command}.code").write_text(str(code))
+
+    def arguments(self, command: str) -> list[str]:
+        return (self.folder / f"{command}.arguments").read_text().splitlines()
+
+    def environment(self, command: str) -> str:
+        return (self.folder / f"{command}.environment").read_text()
+
+    def calls(self) -> list[str]:
+        return (self.folder / "calls").read_text().split()
+
+
+@pytest.fixture
+def fake_terraform(root: Path) -> FakeTerraform:
+    """A fake of Terraform at the place where bootstrap.sh puts the real one."""
+    return FakeTerraform(root / ".local" / "bin")

@@ -1,0 +1,321 @@
+# ruff: noqa: PT012 - the block with its steps is what raises
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from environments import console
+from environments.console import Step, command, confirm, report, say, steps, table
+from environments.errors import PlatformError
+from environments.settings import ROOT
+
+
+def _fail(error: BaseException) -> Callable[..., Any]:
+    def function(*_: Any) -> None:
+        raise error
+
+    return function
+
+
+def test_steps_run_side_by_side() -> None:
+    barrier = threading.Barrier(2, timeout=5)
+    with steps() as run:
+        run("one", barrier.wait)
+        run("two", barrier.wait)
+
+    assert not barrier.broken
+
+
+def test_a_step_gets_the_result_of_the_one_it_needs() -> None:
+    with steps() as run:
+        number = run("number", lambda: time.sleep(0.05) or 20)
+        total = run("total", lambda a, b, c: a + b + c, number, 2, number)
+
+    assert total.result == 42
+
+
+def test_a_step_waits_for_those_it_comes_after() -> None:
+    order: list[str] = []
+    with steps() as run:
+        slow = run("slow", lambda: time.sleep(0.05) or order.append("slow"))
+        run("next", order.append, "next", after=(slow,))
+
+    assert order == ["slow", "next"]
+
+
+def test_failure_skips_what_depends_on_it_and_nothing_else() -> None:
+    done: list[str] = []
+    with pytest.raises(PlatformError, match="first"), steps() as run:
+        failed = run("failed", _fail(PlatformError("first")))
+        direct = run("direct", done.append, failed)
+        behind = run("behind", done.append, "behind", after=(direct,))
+        run("other", lambda: time.sleep(0.05) or done.append("other"))
+
+    assert direct.skipped
+    assert behind.skipped
+    assert done == ["other"]
+
+
+def test_the_error_raised_is_that_of_the_first_step_given() -> None:
+    with pytest.raises(PlatformError, match="first"), steps() as run:
+        run("one", lambda: time.sleep(0.05) or _fail(PlatformError("first"))())
+        run("two", _fail(PlatformError("second")))
+
+
+def test_milestone_is_reached_before_its_step_ends() -> None:
+    seen = threading.Event()
+    with steps() as run:
+        milestone = Step("milestone")
+
+        def work() -> bool:
+            milestone.done.set()
+            return seen.wait(5)
+
+        worker = run("worker", work, milestone=milestone)
+        run("waiting", seen.set, after=(milestone,))
+
+    assert worker.result is True
+
+
+@pytest.mark.parametrize("skipped", [False, True], ids=["step-fails", "step-is-skipped"])
+def test_milestone_that_is_not_reached_skips_who_waits_for_it(skipped: bool) -> None:
+    milestone, done = Step("milestone"), []
+    with pytest.raises(PlatformError), steps() as run:
+        before = run("before", _fail(PlatformError("no")) if skipped else lambda: None)
+        run("worker", _fail(PlatformError("no")), after=(before,), milestone=milestone)
+        waiting = run("waiting", done.append, "ran", after=(milestone,))
+
+    assert waiting.skipped
+    assert done == []
+
+
+def test_milestone_that_its_step_passed_over_counts_as_reached_at_the_end() -> None:
+    milestone, done = Step("milestone"), []
+    with steps() as run:
+        run("worker", lambda: None, milestone=milestone)
+        run("waiting", done.append, "ran", after=(milestone,))
+
+    assert done == ["ran"]
+
+
+def test_each_step_says_when_it_begins_and_how_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(PlatformError), steps() as run:
+        run("good", lambda: console.note("as it should"))
+        run("bad", _fail(PlatformError("no")))
+    lines = capsys.readouterr().out.splitlines()
+
+    assert {"→ good", "→ bad"} <= set(lines)
+    assert any(line.startswith("✓ good") and line.endswith("as it should") for line in lines)
+    assert any(line.startswith("✗ bad") for line in lines)
+
+
+def test_progress_shows_now_and_then_only(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_PROGRESS_INTERVAL_SECONDS", 0.05)
+
+    def work() -> None:
+        for part in range(40):
+            console.progress(f"part {part}")
+            time.sleep(0.005)
+
+    with steps() as run:
+        run("long", work)
+
+    assert 1 <= capsys.readouterr().out.count("long: part") <= 10
+
+
+def test_output_that_nobody_reads_any_more_does_not_hang() -> None:
+    """As in `invoke deploy | head -1`: the steps must come to an end."""
+    code = "from environments.console import steps\nwith steps() as run:\n    run('b', print, run('a', print))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout
+    process.stdout.close()
+    try:
+        process.wait(4)
+    finally:
+        process.kill()
+
+
+def test_error_prints_what_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    code = report(PlatformError("it broke", "line one\nline two", "invoke repair"))
+    printed = capsys.readouterr()
+
+    assert code == 1
+    assert printed.out == ""
+    assert printed.err.splitlines() == ["✗ it broke", "  line one", "  line two", "  → invoke repair"]
+
+
+def test_brackets_of_a_message_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    report(PlatformError("[bold]x[/nope]", "a[0] :smile:"))
+    say("[red]y[/]")
+    printed = capsys.readouterr()
+
+    assert "[bold]x[/nope]" in printed.err
+    assert "a[0] :smile:" in printed.err
+    assert printed.out == "[red]y[/]\n"
+
+
+def test_long_lines_are_not_wrapped_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
+    arn = "arn:aws:ecs:eu-west-1:123456789012:" + "x" * 300
+    table([("arn", arn), ("a longer name", "b")])
+    say(arn)
+
+    assert capsys.readouterr().out.count(arn) == 2
+
+
+def test_table_aligns_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    table([("a", "1"), ("long name", "2")], ("name", "value"))
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+    assert [line.split() for line in lines] == [["name", "value"], ["a", "1"], ["long", "name", "2"]]
+    assert len({line.index(word) for line, word in zip(lines, ("value", "1", "2"), strict=True)}) == 1
+
+
+def test_unexpected_error_goes_whole_to_a_log_that_the_message_names(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        _ = {}["nothing"]
+    except KeyError as error:
+        code = report(error)
+    printed = capsys.readouterr().err
+
+    assert code == 1
+    assert "KeyError" in printed
+    assert "Traceback" not in printed
+    assert ".local/logs/error.log" in printed
+    log = (root / ".local" / "logs" / "error.log").read_text()
+    assert "Traceback" in log
+    assert "KeyError: 'nothing'" in log
+
+
+def test_errors_of_aws_and_of_the_engine_are_no_bugs_of_ours(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from botocore.exceptions import NoCredentialsError
+    from docker.errors import DockerException
+
+    codes = report(NoCredentialsError()), report(DockerException("engine is away"))
+    printed = capsys.readouterr().err
+
+    assert codes == (1, 1)
+    assert "Unable to locate credentials" in printed
+    assert "engine is away" in printed
+    assert "invoke doctor" in printed
+    assert not (root / ".local").exists()
+
+
+def test_ctrl_c_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(KeyboardInterrupt()) == 130
+    assert "Ctrl-C" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (2, 2), ("text", 0), ([], 0)])
+def test_whole_number_that_a_command_returns_is_its_exit_code(returned: object, code: int) -> None:
+    run = command(lambda: returned)
+    if code:
+        with pytest.raises(SystemExit) as caught:
+            run()
+        assert caught.value.code == code
+    else:
+        assert run() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(PlatformError("no"), 1), (ZeroDivisionError(), 1), (KeyboardInterrupt(), 130)]
+)
+def test_command_that_fails_exits_with_the_code_of_its_error(root: Path, error: BaseException, code: int) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command(_fail(error))()
+
+    assert caught.value.code == code
+
+
+def test_command_keeps_name_and_arguments_for_invoke() -> None:
+    def deploy(context: object, env: str = "local") -> str:
+        """Bring it up."""
+        return env
+
+    wrapped = command(deploy)
+
+    assert (wrapped.__name__, wrapped.__doc__) == ("deploy", "Bring it up.")
+    assert wrapped.__wrapped__ is deploy
+
+
+def test_no_terminal_codes_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
+    say("x", "bold red")
+    table([("a", "b")], ("c", "d"))
+    report(PlatformError("no", "why", "todo"))
+    with steps() as run:
+        run("step", lambda: console.note("done"))
+    printed = capsys.readouterr()
+
+    assert "\x1b" not in printed.out + printed.err
+
+
+class Terminal:
+    """Stands for standard input."""
+
+    def __init__(self, answer: str, tty: bool = True) -> None:
+        self.answer, self.tty, self.asked = answer, tty, False
+
+    def isatty(self) -> bool:
+        return self.tty
+
+    def readline(self) -> str:
+        self.asked = True
+        return self.answer
+
+
+def test_confirmed_on_the_command_line_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal("no\n")
+    monkeypatch.setattr(sys, "stdin", terminal)
+    confirm("All goes.", True)
+
+    assert not terminal.asked
+
+
+@pytest.mark.parametrize("answer", ["yes\n", " YES \n"])
+def test_yes_confirms(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    terminal = Terminal(answer)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    confirm("All goes.", False)
+
+    assert terminal.asked
+
+
+@pytest.mark.parametrize("answer", ["y\n", "no\n", "\n", "yes please\n"])
+def test_any_other_answer_stops(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    with pytest.raises(PlatformError, match="nothing was changed"):
+        confirm("All goes.", False)
+
+
+def test_where_nobody_can_be_asked_the_option_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal("yes\n", tty=False))
+    with pytest.raises(PlatformError) as caught:
+        confirm("All goes.", False)
+
+    assert "--yes" in caught.value.todo
+
+
+def test_ctrl_c_calls_what_is_registered_and_goes_on_as_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    interrupted, begun = threading.Event(), threading.Event()
+
+    def work() -> bool:
+        with console.on_interrupt(interrupted.set):
+            begun.set()
+            return interrupted.wait(5)
+
+    with pytest.raises(KeyboardInterrupt), steps() as run:
+        step = run("long", work)
+        begun.wait(5)
+        raise KeyboardInterrupt
+
+    step.done.wait(5)
+    assert step.result is True
+    assert "waiting for long" in capsys.readouterr().out

@@ -1,0 +1,206 @@
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from environments import local_stack
+from environments.errors import PlatformError
+from environments.local_server import listen
+from environments.settings import Environment
+from unit_tests.conftest import Server
+
+NETWORK = {"id": "abc", "bridge": "dataflow4566", "gateway": "172.30.0.1"}
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> local_stack.Server:
+    """A server of the test's own: a program that sleeps, in a folder of its own."""
+    package = tmp_path / "environments"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "local_server.py").write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
+    monkeypatch.setattr(local_stack, "ROOT", tmp_path)
+    return local_stack.Server(
+        title="emulated AWS",
+        kind="aws",
+        port=39999,
+        health_url="http://127.0.0.1:39999/health",
+        log=tmp_path / "log",
+        command=(sys.executable, "-m", "environments.local_server", "aws", "--port", "39999", "--gateway", "1.2.3.4"),
+    )
+
+
+@pytest.fixture
+def run_it(tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def _start(started: list[subprocess.Popen[bytes]], command: tuple[str, ...], folder: Path) -> int:
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE)
+    started.append(process)
+    assert process.stdout
+    assert process.stdout.readline() == b"up\n"
+    return process.pid
+
+
+def test_server_is_known_by_its_command_line_whatever_the_network(
+    server: local_stack.Server, run_it: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    before = local_stack._processes(server)
+    pid = _start(run_it, (*server.command[:-1], "5.6.7.8"), tmp_path)
+
+    assert before == []
+    assert [process.pid for process in local_stack._processes(server)] == [pid]
+
+
+@pytest.mark.parametrize("other", ["kind", "port", "folder"])
+def test_process_of_another_kind_port_or_folder_is_not_ours(
+    server: local_stack.Server, run_it: list[subprocess.Popen[bytes]], tmp_path: Path, other: str
+) -> None:
+    """It would be stopped otherwise."""
+    command, folder = list(server.command), tmp_path
+    if other == "kind":
+        command[3] = "prefect"
+    elif other == "port":
+        command[5] = "39998"
+    else:
+        folder = tmp_path / "elsewhere"
+        folder.mkdir()
+        (folder / "environments").symlink_to(tmp_path / "environments")
+    _start(run_it, tuple(command), folder)
+
+    assert local_stack._processes(server) == []
+
+
+def test_stopped_process_is_gone(
+    server: local_stack.Server, run_it: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    _start(run_it, server.command, tmp_path)
+    [process] = local_stack._processes(server)
+    local_stack._stop_process(process)
+
+    assert not process.is_running()
+    assert local_stack._processes(server) == []
+
+
+def test_taken_port_names_its_owner(local: Environment, loopback: str) -> None:
+    with listen(loopback, 0) as listener:
+        port = listener.getsockname()[1]
+        problem = local_stack._port_taken(
+            local_stack.Server(title="Prefect server", kind="prefect", port=port, health_url="", log=Path("x"))
+        )
+
+    assert isinstance(problem, PlatformError)
+    assert problem.what == f"port {port} for the Prefect server is taken"
+    assert f"(process {os.getpid()})" in problem.why
+    assert "local.tfvars" in problem.todo
+
+
+def test_free_port_is_no_problem(loopback: str) -> None:
+    with listen(loopback, 0) as listener:
+        port = listener.getsockname()[1]
+
+    assert (
+        local_stack._port_taken(local_stack.Server(title="x", kind="aws", port=port, health_url="", log=Path("x")))
+        is None
+    )
+
+
+def test_both_servers_stay_on_the_ports_of_the_settings(local: Environment) -> None:
+    aws, prefect = local_stack.servers(local, NETWORK)
+
+    assert (aws.port, prefect.port) == (local.aws_port, local.prefect_port)
+    assert aws.command[:6] == (sys.executable, "-m", "environments.local_server", "aws", "--port", str(local.aws_port))
+    assert prefect.command[3:6] == ("prefect", "--port", str(local.prefect_port))
+    for server in (aws, prefect):
+        assert server.health_url.startswith(f"http://127.0.0.1:{server.port}/")
+        assert server.command[6:] == ("--gateway", "172.30.0.1", "--bridge", "dataflow4566", "--network", "abc")
+
+
+def test_key_of_the_prefect_server_is_in_no_command_line_and_no_log(local: Environment) -> None:
+    for server in local_stack.servers(local, NETWORK):
+        key = local_stack.local_prefect_key(local)
+
+        assert key not in repr(server)
+        assert key not in " ".join(server.command)
+
+
+def test_data_of_the_servers_lies_in_the_folder_that_destroy_removes(local: Environment) -> None:
+    aws, prefect = local_stack.servers(local, NETWORK)
+    paths = [aws.variables[name] for name in ("STATE_DIR", "S3_DATA_DIR")] + [prefect.variables["PREFECT_HOME"]]
+
+    assert all(Path(path).is_relative_to(local.folder) for path in [*paths, aws.log, prefect.log])
+
+
+@pytest.mark.parametrize(("code", "expected"), [(200, True), (401, True), (500, False), (404, False)])
+def test_server_that_asks_for_the_key_counts_as_up(http_server: Server, code: int, expected: bool) -> None:
+    http_server.answer(code)
+    server = local_stack.Server(title="x", kind="prefect", port=1, health_url=f"{http_server.url}/api", log=Path("x"))
+
+    assert local_stack._answers(server) is expected
+
+
+def test_server_that_is_not_there_does_not_answer(http_server: Server) -> None:
+    http_server.httpd.shutdown()
+    http_server.httpd.server_close()
+    server = local_stack.Server(title="x", kind="prefect", port=1, health_url=http_server.url, log=Path("x"))
+
+    assert local_stack._answers(server) is False
+
+
+def test_server_that_does_not_come_up_shows_the_end_of_its_log(
+    local: Environment, server: local_stack.Server, tmp_path: Path, loopback: str
+) -> None:
+    (tmp_path / "environments" / "local_server.py").write_text("raise SystemExit('no such bridge')\n")
+    begin = time.monotonic()
+    with pytest.raises(PlatformError) as caught:
+        local_stack._start_server(local, server)
+
+    assert caught.value.what == "the emulated AWS did not start"
+    assert "no such bridge" in caught.value.why
+    assert time.monotonic() - begin < 10
+
+
+def test_servers_do_not_inherit_the_keys_of_other_environments(
+    local: Environment,
+    server: local_stack.Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    loopback: str,
+) -> None:
+    monkeypatch.setenv("PREFECT_AGENT_TOKEN", "key-of-production")
+    (tmp_path / "environments" / "local_server.py").write_text("import os\nraise SystemExit(str(os.environ))\n")
+    with pytest.raises(PlatformError):
+        local_stack._start_server(local, server)
+
+    log = server.log.read_text()
+    assert "PATH" in log
+    assert "key-of-production" not in log
+
+
+def test_page_is_where_the_api_is_without_api(local: Environment) -> None:
+    assert local_stack.page_url(local) == f"http://127.0.0.1:{local.prefect_port}"
+
+
+def test_two_stacks_on_one_machine_have_networks_of_their_own(local: Environment) -> None:
+    other = dataclasses.replace(local, aws_endpoint_url="http://127.0.0.1:4567")
+
+    assert local_stack.network_name(local) != local_stack.network_name(other)
+
+
+def test_log_tail_takes_the_last_lines_even_of_broken_text(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    empty = local_stack.log_tail(log)
+    log.write_bytes(b"".join(b"line %d \xff\n" % number for number in range(30)))
+
+    assert empty == []
+    assert [line.split()[1] for line in local_stack.log_tail(log, 3)] == ["27", "28", "29"]

@@ -1,0 +1,92 @@
+import os
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from environments.errors import PlatformError
+from environments.secrets import (
+    AGENT_TOKEN,
+    REGISTER_TOKEN,
+    aws_environment,
+    key_file,
+    local_prefect_key,
+    prefect_key,
+    process_environment,
+)
+from environments.settings import Environment
+
+
+@pytest.mark.parametrize("variable", [AGENT_TOKEN, REGISTER_TOKEN])
+def test_environment_variable_wins_over_the_generated_key(
+    local: Environment, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    generated = prefect_key(local, variable)
+    monkeypatch.setenv(variable, "  from-variable \n")
+
+    assert prefect_key(local, variable) == "from-variable"
+    assert local_prefect_key(local) == generated
+
+
+def test_local_makes_a_key_once_for_this_user_only(local: Environment) -> None:
+    first = prefect_key(local)
+
+    assert first.startswith("local:")
+    assert len(first) > 30
+    assert prefect_key(local) == prefect_key(local, REGISTER_TOKEN) == first
+    assert stat.S_IMODE(key_file(local).stat().st_mode) == 0o600
+
+
+def test_threads_that_come_at_once_get_the_same_key(local: Environment) -> None:
+    barrier = threading.Barrier(8)
+
+    def read(_: int) -> str:
+        barrier.wait(5)
+        return prefect_key(local)
+
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(read, range(8)))
+
+    assert len(keys) == 1
+    assert [file.name for file in local.folder.iterdir()] == [key_file(local).name]
+
+
+@pytest.mark.parametrize("variable", [AGENT_TOKEN, REGISTER_TOKEN])
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_missing_key_names_the_variable(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch, variable: str, value: str | None
+) -> None:
+    if value is not None:
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(PlatformError) as caught:
+        prefect_key(environment, variable)
+
+    assert "dev" in caught.value.what
+    assert variable in caught.value.why
+    assert variable in caught.value.todo
+
+
+def test_programs_we_start_do_not_get_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(AGENT_TOKEN, "secret-1")
+    monkeypatch.setenv(REGISTER_TOKEN, "secret-2")
+    monkeypatch.setenv("KEPT", "yes")
+    made = process_environment({"ADDED": "too"})
+
+    assert not {"secret-1", "secret-2"} & set(made.values())
+    assert made["KEPT"] == "yes"
+    assert made["ADDED"] == "too"
+    assert made["PATH"] == os.environ["PATH"]
+
+
+def test_on_aws_the_own_chain_of_credentials_is_left_alone(environment: Environment) -> None:
+    assert aws_environment(environment) == {}
+
+
+def test_local_never_uses_real_credentials(local: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "real")
+    made = process_environment(aws_environment(local))
+
+    assert "real" not in made.values()
+    assert made["AWS_ENDPOINT_URL"] == local.aws_endpoint_url

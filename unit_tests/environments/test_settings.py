@@ -1,0 +1,374 @@
+import dataclasses
+import re
+from pathlib import Path
+
+import hcl2
+import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from agent.project import CAPACITY_PROVIDERS
+from environments import settings
+from environments.errors import PlatformError
+from environments.settings import Environment, load
+
+COMMITTED = settings.known()
+VARIABLES_TF = Path(settings.__file__).parent.parent / "infra" / "variables.tf"
+ONLY_FOR_TERRAFORM = {"environment", "agent_image_tag"}
+
+GOOD = {
+    "aws_account_id": '"123456789012"',
+    "aws_region": '"eu-west-1"',
+    "prefect_api_url": '"https://api.prefect.cloud/api/accounts/1/workspaces/2"',
+}
+
+
+def _write(root: Path, name: str = "dev", **changes: str | None) -> Path:
+    """Write a settings file; None leaves a setting out."""
+    file = root / "environments" / f"{name}.tfvars"
+    lines = [f"{key} = {value}" for key, value in {**GOOD, **changes}.items() if value is not None]
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def _error(name: str = "dev") -> PlatformError:
+    with pytest.raises(PlatformError) as caught:
+        load(name)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_committed_settings_load(name: str) -> None:
+    environment = load(name)
+
+    assert environment.name == name
+    assert environment.is_local == (name == "local")
+
+
+def test_the_four_environments_are_there() -> None:
+    assert set(COMMITTED) >= {"local", "dev", "test", "prod"}
+
+
+def test_a_new_file_is_a_new_environment(root: Path) -> None:
+    _write(root, "staging", agent_count="3")
+
+    assert load("staging").agent_count == 3
+    assert load("staging").prefix == "staging_dataflow_automation"
+
+
+@pytest.mark.parametrize("unknown", ["nowhere", "", "../dev", "DEV"])
+def test_unknown_environment_lists_the_known_ones(root: Path, unknown: str) -> None:
+    error = _error(unknown)
+
+    assert repr(unknown) in error.what
+    assert all(name in error.why for name in COMMITTED)
+
+
+def test_misspelt_environment_gets_a_suggestion(root: Path) -> None:
+    assert "did you mean local?" in _error("locl").why
+
+
+@pytest.mark.parametrize("missing", sorted(GOOD))
+def test_missing_setting_is_named_with_what_is_allowed(root: Path, missing: str) -> None:
+    _write(root, **{missing: None})
+
+    assert f"dev.tfvars: {missing}: missing; allowed: " in _error().why
+
+
+def test_misspelt_setting_gets_a_suggestion(root: Path) -> None:
+    _write(root, agent_memroy="512")
+
+    assert "agent_memroy: unknown setting; did you mean agent_memory?" in _error().why
+
+
+def test_unknown_setting_lists_the_known_ones(root: Path) -> None:
+    _write(root, qqq="1")
+
+    problem = _error().why
+    assert "qqq: unknown setting" in problem
+    assert all(name in problem for name in settings.fields())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("agent_count", '"2"', "must be a number"),
+        ("agent_count", "true", "must be a number"),
+        ("agent_count", "1.5", "whole number"),
+        ("agent_count", "null", "must be a number"),
+        ("agent_count", "[1]", "must be a number"),
+        ("agent_count", "1 + 1", "must be a number"),
+        ("aws_region", "1", "must be text in double quotes"),
+        ("aws_region", "true", "must be text in double quotes"),
+        ("aws_region", "null", "must be text in double quotes"),
+        ("aws_region", '["eu-west-1"]', "must be text in double quotes"),
+        ("aws_region", '{ name = "eu-west-1" }', "must be text in double quotes"),
+        ("prefect_api_url", "null", "must be text in double quotes"),
+    ],
+)
+def test_wrong_type_says_which_type_is_wanted(root: Path, setting: str, value: str, expected: str) -> None:
+    _write(root, **{setting: value})
+
+    problem = _error().why
+    assert problem.startswith(f"environments/dev.tfvars: {setting}: was ")
+    assert expected in problem
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("aws_account_id", '"12345678901"'),
+        ("aws_account_id", '"1234567890123"'),
+        ("aws_account_id", '"12345678901x"'),
+        ("aws_region", '"europe"'),
+        ("aws_region", '"EU-WEST-1"'),
+        ("aws_region", '"${var.region}"'),
+        ("prefect_api_url", '"ftp://example.com/api"'),
+        ("prefect_api_url", '"https://example.com"'),
+        ("prefect_api_url", '"https:///api"'),
+        ("prefect_api_url", '"http://example.com:99999/api"'),
+        ("prefect_api_url", '""'),
+        ("vpc_cidr", '"10.20.0.0/15"'),
+        ("vpc_cidr", '"10.20.0.0/25"'),
+        ("vpc_cidr", '"10.20.0.1/16"'),
+        ("vpc_cidr", '"8.8.0.0/16"'),
+        ("vpc_cidr", '"10.20.0.0"'),
+        ("vpc_cidr", '"fd00::/16"'),
+        ("agent_count", "-1"),
+        ("agent_count", "11"),
+        ("agent_cpu", "0"),
+        ("workflow_memory", "-512"),
+        ("execution_environment", '"ecs_ec2"'),
+        ("log_retention_days", "0"),
+        ("log_retention_days", "8"),
+    ],
+)
+def test_value_out_of_range_is_shown_with_what_is_allowed(root: Path, setting: str, value: str) -> None:
+    _write(root, **{setting: value})
+
+    assert re.search(rf"dev\.tfvars: {setting}: was .*; allowed: .+", _error().why)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("agent_count", "0"),
+        ("agent_count", "10"),
+        ("aws_region", '"us-gov-west-1"'),
+        ("prefect_api_url", '"http://prefect.internal:4200/api"'),
+        ("vpc_cidr", '"192.168.7.0/24"'),
+        ("vpc_cidr", '"172.16.0.0/16"'),
+        ("execution_environment", '"ecs_fargate_spot"'),
+        ("log_retention_days", "3653"),
+    ],
+)
+def test_values_at_the_edge_are_taken(root: Path, setting: str, value: str) -> None:
+    _write(root, **{setting: value})
+
+    assert getattr(load("dev"), setting) == (int(value) if value.isdigit() else value.strip('"'))
+
+
+@pytest.mark.parametrize(("part", "cpu"), [("agent", 256), ("workflow", 1024)])
+def test_memory_that_does_not_go_with_cpu_lists_the_ones_that_do(root: Path, part: str, cpu: int) -> None:
+    _write(root, **{f"{part}_cpu": str(cpu), f"{part}_memory": "4097"})
+
+    problem = _error().why
+    assert f"{part}_cpu, {part}_memory: memory 4097 does not go with cpu {cpu}; allowed: " in problem
+
+
+def test_cpu_that_does_not_go_with_the_default_memory_is_refused(root: Path) -> None:
+    _write(root, workflow_cpu="4096")
+
+    assert "memory 1024 does not go with cpu 4096" in _error().why
+
+
+def test_all_wrong_values_are_in_one_error(root: Path) -> None:
+    _write(root, aws_account_id=None, aws_region="7", agent_count="99", execution_environment='"ecs"', colour='"red"')
+
+    error = _error()
+    assert error.what == "5 wrong setting(s) in environment dev"
+    names = ("aws_account_id", "aws_region", "agent_count", "execution_environment", "colour")
+    assert [name for name in names if f"environments/dev.tfvars: {name}: " in error.why] == list(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "endpoint"), [("dev", '"http://127.0.0.1:4566"'), ("local", None)], ids=["dev-with", "local-without"]
+)
+def test_emulated_aws_is_for_local_and_only_for_local(root: Path, name: str, endpoint: str | None) -> None:
+    _write(root, name, aws_endpoint_url=endpoint)
+
+    assert "aws_endpoint_url: only local has one" in _error(name).why
+
+
+def test_local_never_loses_its_emulated_aws(root: Path) -> None:
+    """With null local would talk to the real AWS."""
+    _write(root, "local", aws_endpoint_url="null")
+
+    assert "aws_endpoint_url" in _error("local").why
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://10.0.0.1:4566", "https://example.com:4566", "http://127.0.0.1", "4566", "http://localhost.x:1"]
+)
+def test_emulated_aws_must_be_on_this_machine(root: Path, endpoint: str) -> None:
+    _write(root, "local", aws_endpoint_url=f'"{endpoint}"')
+
+    assert "aws_endpoint_url: was " in _error("local").why
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ('aws_region = "eu-west-1"\naws_account_id = = 1\n', 2, 18),
+        ('aws_region = "eu-west-1"\n\n{}\n', 3, 1),
+        ('aws_region = "eu-west-1', 1, 15),
+    ],
+)
+def test_file_that_does_not_parse_names_line_and_column(root: Path, text: str, line: int, column: int) -> None:
+    (root / "environments" / "dev.tfvars").write_text(text)
+
+    assert _error().what == f"environments/dev.tfvars line {line}, column {column} does not parse"
+
+
+def test_file_that_is_not_text_is_an_error_of_the_user(root: Path) -> None:
+    (root / "environments" / "dev.tfvars").write_bytes(b'aws_region = "\xff\xfe"\n')
+
+    assert _error().what == "environments/dev.tfvars does not parse"
+
+
+def test_file_without_a_last_newline_is_fine(root: Path) -> None:
+    file = _write(root)
+    file.write_text(file.read_text().rstrip())
+
+    assert load("dev").aws_region == "eu-west-1"
+
+
+def test_comments_are_no_settings(root: Path) -> None:
+    file = _write(root)
+    file.write_text("# agent_count = 99\n// x\n/* y\n z */\n" + file.read_text() + "agent_count = 2 # two\n")
+
+    assert load("dev").agent_count == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("dev", "aws_account_id", '"\u0661\u0662\u0663456789012"'),
+        ("dev", "aws_region", '"eu-west-\u0661"'),
+        ("dev", "vpc_cidr", '"10.20.0.0/255.255.0.0"'),
+        ("dev", "prefect_api_url", '"https://${var.host}/api"'),
+        ("local", "aws_endpoint_url", '"http://127.0.0.1:4566/path"'),
+        ("local", "aws_endpoint_url", '"https://127.0.0.1:4566"'),
+    ],
+)
+def test_value_that_terraform_refuses_is_refused_before_it_starts(
+    root: Path, name: str, setting: str, value: str
+) -> None:
+    endpoint = '"http://127.0.0.1:4566"' if name == "local" else None
+    _write(root, name, **{"aws_endpoint_url": endpoint, setting: value})
+
+    assert f"{name}.tfvars: {setting}: was " in _error(name).why
+
+
+def test_setting_given_twice_is_refused_as_terraform_does(root: Path) -> None:
+    file = _write(root)
+    file.write_text(file.read_text() + "agent_count = 1\nagent_count = 2\n")
+
+    assert "agent_count" in str(_error())
+
+
+@pytest.mark.parametrize("name", ["my-env", "my_env", "Dev2", "2dev", "x", "a" * 17])
+def test_name_that_terraform_refuses_is_refused_before_it_starts(root: Path, name: str) -> None:
+    _write(root, name)
+
+    assert name in str(_error(name))
+
+
+VALUES = st.one_of(
+    st.integers().map(str),
+    st.floats().map(str),
+    st.text(max_size=12).map(lambda text: f'"{text}"'),
+    st.sampled_from(
+        ["true", "null", "[]", "{}", "1 + 1", "var.x", '"${', "<<EOF\nx\nEOF", '"a" "b"', "09", "-", "1e999"]
+    ),
+    st.sampled_from(list(GOOD.values())),
+)
+LINES = st.tuples(st.sampled_from([*settings.fields(), "x", "a b", '"q"', ""]), VALUES).map(" = ".join)
+TEXTS = st.one_of(st.text(max_size=60), st.lists(LINES, max_size=8).map("\n".join))
+
+
+@hypothesis_settings(
+    max_examples=300, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(text=TEXTS)
+@example(text="\x00")
+@example(text="agent_count = " + "[" * 3000)
+@example(text="\n".join(f"{key} = {value}" for key, value in GOOD.items()))
+def test_any_text_gives_an_environment_or_an_error_for_the_user(root: Path, text: str) -> None:
+    (root / "environments" / "dev.tfvars").write_bytes(text.encode(errors="replace"))
+    load.cache_clear()
+    outcome: Environment | PlatformError
+    try:
+        outcome = load("dev")
+    except PlatformError as error:
+        outcome = error
+
+    assert isinstance(outcome, Environment) or ("dev" in outcome.what and outcome.why and outcome.todo)
+
+
+def _variables() -> dict[str, dict[str, object]]:
+    options = hcl2.SerializationOptions(with_comments=False, strip_string_quotes=True)
+    parsed = hcl2.loads(VARIABLES_TF.read_text(), serialization_options=options)["variable"]
+    return {name.strip('"'): body for block in parsed for name, body in block.items() if name != "__is_block__"}
+
+
+def test_settings_are_the_variables_of_terraform() -> None:
+    assert set(settings.fields()) == set(_variables()) - ONLY_FOR_TERRAFORM
+
+
+@pytest.mark.parametrize("name", sorted(settings.fields()))
+def test_setting_has_the_default_and_type_of_its_terraform_variable(name: str) -> None:
+    variable, field = _variables()[name], settings.fields()[name]
+
+    assert variable["type"] == ("number" if field.type is int else "string")
+    assert ("default" in variable) == (field.default is not dataclasses.MISSING)
+    if "default" in variable:
+        assert variable["default"] == field.default
+
+
+def test_terraform_allows_the_same_execution_environments_and_log_retentions() -> None:
+    text = VARIABLES_TF.read_text()
+
+    def listed(variable: str) -> list[str]:
+        found = re.search(rf"contains\(\[([^]]+)\], var\.{variable}\)", text)
+        assert found
+        return [value.strip(' "') for value in found[1].split(",")]
+
+    assert tuple(listed("execution_environment")) == settings.EXECUTION_ENVIRONMENTS
+    assert tuple(map(int, listed("log_retention_days"))) == settings.LOG_RETENTION_DAYS
+
+
+def test_every_execution_environment_has_a_capacity_provider() -> None:
+    assert set(settings.EXECUTION_ENVIRONMENTS) == set(CAPACITY_PROVIDERS)
+
+
+def test_local_prefect_is_reached_by_loopback_from_this_machine(local: Environment) -> None:
+    assert local.operator_prefect_api_url == f"http://127.0.0.1:{local.prefect_port}/api"
+    assert "127.0.0.1" not in local.prefect_api_url  # in a container that would be the container
+
+
+@pytest.mark.parametrize(
+    ("url", "cloud", "port"),
+    [
+        ("https://api.prefect.cloud/api/accounts/1/workspaces/2", True, 443),
+        ("http://api.prefect.cloud.example.com:4200/api", False, 4200),
+        ("http://prefect.internal/api", False, 80),
+    ],
+)
+def test_only_prefect_cloud_itself_counts_as_cloud(environment: Environment, url: str, cloud: bool, port: int) -> None:
+    changed = dataclasses.replace(environment, prefect_api_url=url)
+
+    assert changed.uses_prefect_cloud is cloud
+    assert changed.prefect_port == port
+    assert changed.operator_prefect_api_url == url

@@ -1,0 +1,241 @@
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from environments.errors import PlatformError
+from environments.settings import Environment
+from infra import images
+from infra.images import content, ensure_repository, find, image_name, tag_of
+
+Aws = Callable[[str], Any]
+FILES = {"a.py": b"one", "b.py": b"two"}
+TAG = tag_of(FILES)
+
+
+def test_tag_is_the_same_on_every_machine() -> None:
+    """A change of the recipe would rebuild every image; it must be meant."""
+    recipe = b"".join(len(part).to_bytes(8, "big") + part for part in (b"base", b"a.py", b"one", b"b.py", b"two"))
+
+    assert tag_of(FILES, "base") == hashlib.sha256(recipe).hexdigest()[:16]
+
+
+def test_tag_does_not_depend_on_the_order_of_the_files() -> None:
+    assert tag_of(dict(reversed(FILES.items()))) == TAG
+
+
+def test_tag_fits_what_terraform_allows() -> None:
+    assert len(TAG) == 16
+    assert set(TAG) <= set("0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    ("files", "ingredients"),
+    [
+        ({"a.py": b"one", "b.py": b"two!"}, ()),
+        ({"a.py": b"one", "c.py": b"two"}, ()),
+        ({"a.py": b"two", "b.py": b"one"}, ()),
+        ({"a.py": b"one"}, ()),
+        ({**FILES, "empty": b""}, ()),
+        ({"a.p": b"yone", "b.py": b"two"}, ()),
+        (FILES, ("python:3.12",)),
+    ],
+)
+def test_tag_depends_on_contents_names_and_ingredients(files: dict[str, bytes], ingredients: tuple[str, ...]) -> None:
+    assert tag_of(files, *ingredients) != TAG
+
+
+CONTEXTS = st.dictionaries(st.text(max_size=3), st.binary(max_size=3), max_size=3)
+
+
+@hypothesis_settings(max_examples=200, deadline=None, database=None)
+@given(one=CONTEXTS, two=CONTEXTS, ingredient=st.text(max_size=3))
+def test_different_content_has_different_tags(one: dict[str, bytes], two: dict[str, bytes], ingredient: str) -> None:
+    assert (tag_of(one) == tag_of(two)) == (one == two)
+    assert tag_of(one, ingredient) != tag_of(one)
+
+
+def test_content_is_read_by_path_relative_to_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.py").write_bytes(b"x\r\n")
+
+    assert content(tmp_path, [tmp_path / "sub" / "a.py"]) == {"sub/a.py": b"x\r\n"}
+
+
+def test_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PlatformError) as caught:
+        content(tmp_path, [tmp_path / "missing.py"])
+
+    assert "missing.py" in caught.value.why
+
+
+def test_build_context_does_not_depend_on_when_and_where_it_is_made() -> None:
+    archive = images._tar(FILES)
+    with tarfile.open(fileobj=archive) as tar:
+        members = tar.getmembers()
+        assert [(member.name, member.mode, member.mtime, member.uid) for member in members] == [
+            ("a.py", 0o644, 0, 0),
+            ("b.py", 0o644, 0, 0),
+        ]
+
+    assert images._tar(dict(reversed(FILES.items()))).getvalue() == archive.getvalue()
+
+
+def test_image_is_named_as_ecr_names_it(environment: Environment) -> None:
+    image = image_name(environment, "dev_sales", TAG)
+
+    assert image.uri == f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/dev_sales:{TAG}"
+
+
+@pytest.mark.parametrize("repository", ["dev_sales", "group/dev_sales"])
+def test_pinned_image_has_no_tag(environment: Environment, repository: str) -> None:
+    image = images.dataclasses.replace(image_name(environment, repository, TAG), digest="sha256:0")
+
+    assert image.pinned == f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/{repository}@sha256:0"
+
+
+@pytest.fixture
+def ecr(aws_mocked: Aws) -> Any:
+    return aws_mocked("ecr")
+
+
+def _push(ecr: Any, repository: str, tag: str) -> str:
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": {"digest": f"sha256:{tag}"}, "layers": []})
+    answer = ecr.put_image(repositoryName=repository, imageManifest=manifest, imageTag=tag)
+    return str(answer["image"]["imageId"]["imageDigest"])
+
+
+def test_image_of_an_unknown_repository_is_not_found(environment: Environment, ecr: Any) -> None:
+    assert find(environment, image_name(environment, "dev_sales", TAG)) is None
+
+
+def test_unknown_tag_is_not_found(environment: Environment, ecr: Any) -> None:
+    ensure_repository(environment, "dev_sales")
+    _push(ecr, "dev_sales", "0" * 16)
+
+    assert find(environment, image_name(environment, "dev_sales", TAG)) is None
+
+
+def test_known_tag_is_found_with_its_digest(environment: Environment, ecr: Any) -> None:
+    ensure_repository(environment, "dev_sales")
+    digest = _push(ecr, "dev_sales", TAG)
+    _push(ecr, "dev_sales", "0" * 16)
+    found = find(environment, image_name(environment, "dev_sales", TAG))
+
+    assert found
+    assert found.digest == digest
+    assert found.pushed is False
+
+
+def test_repository_is_immutable_scanned_and_kept_small(environment: Environment, ecr: Any) -> None:
+    ensure_repository(environment, "dev_sales")
+    [repository] = ecr.describe_repositories()["repositories"]
+    [rule] = json.loads(ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"])["rules"]
+    tags = ecr.list_tags_for_resource(resourceArn=repository["repositoryArn"])["tags"]
+
+    assert repository["imageTagMutability"] == "IMMUTABLE"
+    assert repository["imageScanningConfiguration"]["scanOnPush"] is True
+    assert rule["action"] == {"type": "expire"}
+    assert rule["selection"]["countType"] == "imageCountMoreThan"
+    assert {"Key": "environment", "Value": "dev"} in tags
+
+
+def test_repository_that_is_there_stays_as_it_is(environment: Environment, ecr: Any) -> None:
+    ensure_repository(environment, "dev_sales")
+    digest = _push(ecr, "dev_sales", TAG)
+    ensure_repository(environment, "dev_sales")
+
+    assert [image["imageDigest"] for image in ecr.list_images(repositoryName="dev_sales")["imageIds"]] == [digest]
+
+
+def test_repository_whose_set_up_was_cut_short_gets_its_lifecycle_with_the_next_run(
+    environment: Environment, ecr: Any
+) -> None:
+    ecr.create_repository(repositoryName="dev_sales", imageTagMutability="IMMUTABLE")
+    ensure_repository(environment, "dev_sales")
+
+    assert ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"]
+
+
+def test_image_that_is_in_ecr_is_not_pushed_again(environment: Environment, ecr: Any) -> None:
+    """No Docker engine answers here: looking for one would fail."""
+    ensure_repository(environment, "dev_sales")
+    digest = _push(ecr, "dev_sales", TAG)
+    pushed = images.push(environment, image_name(environment, "dev_sales", TAG))
+
+    assert (pushed.digest, pushed.pushed) == (digest, False)
+
+
+def test_local_images_go_through_the_port_of_the_emulator_without_login(local: Environment) -> None:
+    name, login = images._registry_access(local, image_name(local, "local_sales", TAG).uri)
+
+    assert name == f"127.0.0.1:{local.aws_port}/local_sales:{TAG}"
+    assert login is None
+
+
+def test_images_on_aws_go_to_ecr_with_a_login(environment: Environment, ecr: Any) -> None:
+    uri = image_name(environment, "dev_sales", TAG).uri
+    name, login = images._registry_access(environment, uri)
+
+    assert name == uri
+    assert login
+    assert login["username"] == "AWS"
+    assert login["password"]
+
+
+class Engine:
+    """A Docker engine of which only the build is played, with the events of a real one."""
+
+    def __init__(self, events: list[dict[str, str]], has: bool = False) -> None:
+        from docker.errors import ImageNotFound
+
+        self.events, self.built = events, 0
+        outer = self
+
+        class Images:
+            def get(self, name: str) -> Any:
+                if not has and not outer.built:
+                    raise ImageNotFound(name)
+                return type("Image", (), {"attrs": {"Size": 1_000_000}})()
+
+        self.images, self.api = Images(), self
+
+    def build(self, **_: Any) -> list[dict[str, str]]:
+        self.built += 1
+        return self.events
+
+
+def test_build_that_fails_shows_the_step_and_what_it_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [
+        {"stream": "Step 1/2 : FROM x\n"},
+        {"stream": "of the first step\n"},
+        {"stream": "Step 2/2 : RUN pip install nothing\n"},
+        {"stream": "ERROR: No matching distribution\n"},
+        {"error": "The command returned a non-zero code: 1"},
+    ]
+    monkeypatch.setattr(images, "docker_client", lambda: Engine(events))
+    with pytest.raises(PlatformError) as caught:
+        images.build(FILES, "Dockerfile", "name:tag")
+
+    assert caught.value.why.splitlines() == [
+        "Step 2/2 : RUN pip install nothing",
+        "ERROR: No matching distribution",
+        "The command returned a non-zero code: 1",
+    ]
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_image_is_built_only_when_the_engine_has_none_of_that_name(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+    engine = Engine([{"stream": "Step 1/1 : FROM x\n"}], has)
+    monkeypatch.setattr(images, "docker_client", lambda: engine)
+    images.build(FILES, "Dockerfile", "name:tag")
+
+    assert engine.built == (0 if has else 1)

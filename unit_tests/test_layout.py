@@ -1,0 +1,90 @@
+"""What design.md says of the whole tree: floors, locks, and what stays out of git."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from environments.settings import ROOT
+
+FLOORS = {
+    "environments": {"environments"},
+    "infra": {"infra", "environments"},
+    "agent": {"agent", "infra", "environments"},
+    "register_action": {"register_action", "infra", "environments"},
+}
+OURS = {*FLOORS, "tasks"}
+IN_AN_IMAGE = {
+    "agent/start_agent.py": set(),
+    "register_action/describe_flows.py": {"prefect"},
+}
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+
+
+def _imports(file: Path) -> set[str]:
+    """Top-level names of everything a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno} imports relatively"
+            names.add(node.module or "")
+    return {name.split(".")[0] for name in names}
+
+
+def _pins(lock: Path) -> dict[str, str]:
+    found = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    return {name.lower(): version for name, version in found}
+
+
+@pytest.mark.parametrize("floor", sorted(FLOORS))
+def test_floor_stands_only_on_those_below(floor: str) -> None:
+    files = sorted((ROOT / floor).rglob("*.py"))
+    above = {str(file.relative_to(ROOT)): (_imports(file) & OURS) - FLOORS[floor] for file in files}
+
+    assert files
+    assert {file: names for file, names in above.items() if names} == {}
+
+
+@pytest.mark.parametrize("name", sorted(IN_AN_IMAGE))
+def test_what_runs_inside_an_image_imports_only_what_is_there(name: str) -> None:
+    assert _imports(ROOT / name) - sys.stdlib_module_names == IN_AN_IMAGE[name]
+
+
+def test_agent_and_workflows_run_the_versions_that_were_tested() -> None:
+    agent, tools = (_pins(ROOT / "requirements" / name) for name in ("agent.txt", "tools.txt"))
+    different = {name: (version, tools.get(name)) for name, version in agent.items() if tools.get(name) != version}
+
+    assert len(agent) > 50
+    assert {"prefect", "prefect-aws"} <= set(agent)
+    assert different == {}
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_lock_names_no_index_and_nothing_without_a_hash(lock: Path) -> None:
+    lines = lock.read_text(encoding="utf-8").splitlines()
+    requirements = [line for line in lines if line and not line.startswith((" ", "#"))]
+
+    assert not [line for line in lines if re.search(r"://|--(extra-)?index-url|--find-links|--trusted-host", line)]
+    assert [line for line in requirements if "==" not in line or not line.endswith("\\")] == []
+    assert sum("--hash=sha256:" in line for line in lines) >= len(requirements)
+
+
+@pytest.mark.parametrize("name", ["tools", "agent", "uv"])
+def test_everything_asked_for_is_in_the_lock(name: str) -> None:
+    text = (ROOT / "requirements" / f"{name}.in").read_text(encoding="utf-8")
+    wanted = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?(?:==(\S+))?", text, re.MULTILINE)
+    pins = _pins(ROOT / "requirements" / f"{name}.txt")
+    asked = [(package.lower(), version) for package, version in wanted if not package.startswith("-")]
+
+    assert asked
+    assert [package for package, version in asked if pins.get(package) != (version or pins.get(package, "-"))] == []
+
+
+def test_state_keys_and_data_never_get_into_git() -> None:
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8")
+
+    assert re.search(r"^/?\.local/?$", ignored, re.MULTILINE)
