@@ -158,14 +158,19 @@ def on_interrupt(action: Callable[[], None]) -> contextlib.AbstractContextManage
 
 
 def _interrupt(started: list[Step]) -> None:
-    running = [step for step in started if not step.done.is_set()]
-    say("interrupted: waiting for " + (", ".join(step.name for step in running) or "nothing"), "yellow")
-    for action in list(_interruptions):
-        action()
-    deadline = time.monotonic() + 30
-    if _interruptions:
-        while _interruptions and time.monotonic() < deadline:
-            time.sleep(0.1)
+    """Let what must not be cut off (Terraform) come to its end; a second Ctrl-C asks it again, which makes it stop."""
+    running = [step.name for step in started if not step.done.is_set()]
+    place = f" in: {', '.join(running)}" if running else ""
+    say(f"interrupted{place}; the same command goes on from here", "yellow")
+    for _ in range(2):
+        try:
+            for action in list(_interruptions):
+                action()
+            while _interruptions:
+                time.sleep(0.1)
+            return
+        except KeyboardInterrupt:
+            say("interrupted again", "yellow")
 
 
 def _run_step(
@@ -213,7 +218,7 @@ def report(error: BaseException) -> int:
     An error that is nobody's fault but ours is written whole to a log file, which the message names.
     """
     if isinstance(error, KeyboardInterrupt):
-        _console(True).print("stopped by Ctrl-C; the same command goes on from here", style="yellow", markup=False)
+        _console(True).print("stopped by Ctrl-C", style="yellow", markup=False)
         return 130
     shown = error if isinstance(error, PlatformError) else _translated(error)
     out = _console(True)

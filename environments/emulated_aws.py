@@ -45,6 +45,7 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
 
     adapt_tasks(ecs, port, gateway, network)
     remember_availability_zone_rebalancing(ecs)
+    stop_restored_tasks(ecs)
     replace_default_egress(ec2)
     config = Config()
     config.bind = [f"fd://{listener.fileno()}" for listener in sockets]
@@ -126,6 +127,23 @@ def remember_availability_zone_rebalancing(ecs: Any) -> None:
 
     for name in ("CreateService", "UpdateService"):
         ecs._ACTION_MAP[name] = remembering(ecs._ACTION_MAP[name])
+
+
+def stop_restored_tasks(ecs: Any) -> None:
+    """Let tasks whose container went with the last process be stopped in every respect; the service starts new ones.
+
+    The emulator marks them stopped, and would still list them among those that should be running.
+    """
+    restore = ecs._restore_state
+
+    def restore_as_stopped(data: Any) -> None:
+        restore(data)
+        for _, task in ecs._tasks.all_items():
+            task["desiredStatus"] = "STOPPED"
+            task.setdefault("stopCode", "ServiceSchedulerInitiated")
+            task.setdefault("stoppedReason", "the emulated AWS was restarted")
+
+    ecs._restore_state = restore_as_stopped
 
 
 def replace_default_egress(ec2: Any) -> None:

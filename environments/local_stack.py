@@ -66,6 +66,7 @@ def servers(environment: Environment, network: dict[str, str] | None = None) -> 
                 "S3_DATA_DIR": str(aws / "s3"),
                 "SFTP_ENABLED": "0",
                 "IOT_MTLS_ENABLED": "0",
+                "ECS_RESTORE_RECONCILE_DELAY_SECONDS": "0.2",
                 "LOG_LEVEL": "INFO",
             },
         ),

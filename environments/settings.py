@@ -49,6 +49,7 @@ LOG_RETENTION_DAYS = (
 
 
 NAME = r"[a-z][a-z0-9]{1,15}"
+MAXIMUM_PORT = 65535
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 PREFECT_API_URL = (
     rf"https?://[A-Za-z0-9.-]+(:[0-9]{{1,5}})?(/[A-Za-z0-9._~-]+)*/api(/accounts/{UUID}/workspaces/{UUID})?"
@@ -58,6 +59,10 @@ PRIVATE_BLOCKS = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12"
 
 def _matches(pattern: str) -> Callable[[Any], bool]:
     return lambda value: re.fullmatch(pattern, value) is not None
+
+
+def _is_url(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: re.fullmatch(pattern, value) is not None and 1 <= _port(value) <= MAXIMUM_PORT
 
 
 def _is_vpc_cidr(value: str) -> bool:
@@ -83,12 +88,12 @@ class Environment:
     aws_region: str = _setting('an AWS region such as "eu-west-1"', _matches("[a-z]{2}(-[a-z]+)+-[0-9]"))
     aws_endpoint_url: str | None = _setting(
         'a loopback URL with a port such as "http://127.0.0.1:4566", only in local',
-        _matches(r"http://127\.0\.0\.1:[0-9]{2,5}"),
+        _is_url(r"http://127\.0\.0\.1:[0-9]{2,5}"),
         default=None,
     )
     prefect_api_url: str = _setting(
         'the URL of a Prefect API, it ends in /api or is "https://api.prefect.cloud/api/accounts/<id>/workspaces/<id>"',
-        _matches(PREFECT_API_URL),
+        _is_url(PREFECT_API_URL),
     )
     vpc_cidr: str = _setting(
         'a private IPv4 block of size /16 to /24 such as "10.20.0.0/16"', _is_vpc_cidr, default="10.20.0.0/16"
@@ -227,7 +232,7 @@ def _parse(file: Path) -> dict[str, Any]:
 
 
 def _repeated(file: Path, values: dict[str, Any]) -> list[str]:
-    text = file.read_text(encoding="utf-8")
+    text = re.sub(r"/\*.*?\*/", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
     return [
         f"{name}: given {count} times"
         for name in values
@@ -284,5 +289,6 @@ def _wrong_together(name: str, values: dict[str, Any]) -> list[str]:
 
 
 def _port(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)
+    scheme, _, rest = url.partition("://")
+    port = rest.partition("/")[0].partition(":")[2]
+    return int(port) if port else (443 if scheme == "https" else 80)

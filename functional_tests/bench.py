@@ -34,9 +34,8 @@ def main() -> int:
     measures = {"start-up": start_up, "first-deploy": first_deploy}
     chosen = sys.argv[1:] or list(measures)
     memory = psutil.virtual_memory().total / 2**30
-    print(
-        f"{os.cpu_count()} processors, {memory:.0f} GiB, {machine.system()} {machine.machine()}, Python {machine.python_version()}"
-    )
+    system = f"{machine.system()} {machine.machine()}, Python {machine.python_version()}"
+    print(f"{os.cpu_count()} processors, {memory:.0f} GiB, {system}")
     rows = [measures[name]() for name in chosen]
     for what, ours, theirs, limit in rows:
         ratio = ours / theirs
@@ -116,16 +115,14 @@ def by_hand(platform: Platform) -> float:
     step("bucket", *python, load + "from infra import state; state.ensure_bucket(environment)")
     step(
         "terraform init", *terraform, "init", "-input=false", f"-backend-config=bucket={bucket}",
-        "-backend-config=key=terraform.tfstate", "-backend-config=region=eu-west-1", "-backend-config=use_path_style=true",
+        "-backend-config=key=terraform.tfstate", "-backend-config=region=eu-west-1",
+        "-backend-config=use_path_style=true",
     )  # fmt: skip
     step("terraform apply", *terraform, "apply", "-input=false", "-auto-approve", *settings)
     step("docker build", "docker", "build", "-f", "agent/Dockerfile", "-t", image, ".")
     step("docker push", "docker", "push", image)
-    took["secret"] = timed(
-        lambda: platform.aws("secretsmanager").put_secret_value(
-            SecretId=f"{PREFIX}_prefect_key", SecretString=platform.key
-        )
-    )
+    secret = {"SecretId": f"{PREFIX}_prefect_key", "SecretString": platform.key}
+    took["secret"] = timed(lambda: platform.aws("secretsmanager").put_secret_value(**secret))
     step("prefect work-pool create", *prefect, "work-pool", "create", PREFIX, "--type", "ecs")
     took["agent"] = timed(lambda: start_agent(platform))
     print(json.dumps({name: round(seconds, 1) for name, seconds in took.items()}))

@@ -5,6 +5,8 @@ import json
 import urllib.error
 import urllib.request
 
+import docker
+import psutil
 import pytest
 
 from functional_tests.platform import Platform
@@ -62,6 +64,15 @@ def test_the_prefect_page_opens(deployed: Platform) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{deployed.prefect_port}/", timeout=10) as answer:
         assert answer.status == 200
         assert b"Prefect" in answer.read()
+
+
+def test_the_servers_listen_for_this_machine_and_its_containers_only(deployed: Platform) -> None:
+    (network,) = docker.from_env().networks.list(names=[f"{PREFIX}_{deployed.aws_port}"])
+    gateway = network.attrs["IPAM"]["Config"][0]["Gateway"]
+    for process in deployed.servers().values():
+        connections = psutil.Process(process).net_connections(kind="tcp")
+        listening = {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+        assert listening == {"127.0.0.1", gateway}
 
 
 @pytest.mark.parametrize("key", ["", "local:wrong"])

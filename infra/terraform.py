@@ -228,14 +228,17 @@ def _stream(environment: Environment, command: str, watch: Callable[[dict[str, A
         start_new_session=True,
     )
     errors = []
-    with (
-        console.on_interrupt(lambda: process.send_signal(signal.SIGINT)),
-        log.open("w", encoding="utf-8") as record,
-    ):
-        for event in _events(process, record):
-            watch(event)
-            if event.get("@level") == "error":
-                errors.append("\n".join(_diagnostic(event)))
+    with console.on_interrupt(lambda: process.send_signal(signal.SIGINT)), log.open("w", encoding="utf-8") as record:
+        try:
+            for event in _events(process, record):
+                watch(event)
+                if event.get("@level") == "error":
+                    errors.append("\n".join(_diagnostic(event)))
+        except BaseException:
+            # Terraform must not go on alone, with the lock in its hands.
+            process.send_signal(signal.SIGINT)
+            process.communicate()
+            raise
     if process.wait():
         raise failure(environment, command, "\n".join(errors) or f"see {log.relative_to(ROOT)}")
 

@@ -37,7 +37,7 @@ variable "aws_endpoint_url" {
   default     = null
 
   validation {
-    condition     = var.aws_endpoint_url == null || can(regex("^http://127\\.0\\.0\\.1:[0-9]+$", var.aws_endpoint_url))
+    condition     = var.aws_endpoint_url == null || can(regex("^http://127\\.0\\.0\\.1:[0-9]{2,5}$", var.aws_endpoint_url))
     error_message = "aws_endpoint_url must be a loopback URL with a port such as http://127.0.0.1:4566."
   }
 }
@@ -47,7 +47,7 @@ variable "prefect_api_url" {
   type        = string
 
   validation {
-    condition     = can(regex("^https?://[^/]+(/.*)?/api", var.prefect_api_url))
+    condition     = can(regex("^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/api(/accounts/[0-9a-f-]{36}/workspaces/[0-9a-f-]{36})?$", var.prefect_api_url))
     error_message = "prefect_api_url must be the URL of a Prefect API, http(s)://.../api..."
   }
 }
@@ -58,8 +58,8 @@ variable "vpc_cidr" {
   default     = "10.20.0.0/16"
 
   validation {
-    condition     = can(cidrnetmask(var.vpc_cidr)) && try(tonumber(split("/", var.vpc_cidr)[1]) >= 16 && tonumber(split("/", var.vpc_cidr)[1]) <= 24, false)
-    error_message = "vpc_cidr must be an IPv4 block of size /16 to /24."
+    condition     = can(cidrnetmask(var.vpc_cidr)) && can(regex("^(10|172\\.(1[6-9]|2[0-9]|3[01])|192\\.168)\\.", var.vpc_cidr)) && try(tonumber(split("/", var.vpc_cidr)[1]) >= 16 && tonumber(split("/", var.vpc_cidr)[1]) <= 24, false)
+    error_message = "vpc_cidr must be a private IPv4 block of size /16 to /24."
   }
 }
 

@@ -12,6 +12,7 @@ from environments.settings import Environment
 from register_action.workflow_image import slug
 
 POLL_SECONDS = 1.0
+HINT_AFTER_SECONDS = 30.0
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 
 
@@ -73,48 +74,47 @@ def start(environment: Environment, deployment: Any, parameters: dict[str, Any])
 
 def follow(environment: Environment, run_id: UUID) -> bool:
     """Print a run's state changes and log lines until it ends; tells whether it is COMPLETED."""
-    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
-    from prefect.client.schemas.sorting import LogSort
-
     shown: str | None = None
     printed = 0
+    hint_at = time.monotonic() + HINT_AFTER_SECONDS
     with prefect_client(environment) as client:
         while True:
-            run = client.read_flow_run(run_id)
-            state = run.state
-            while lines := client.read_logs(
-                LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])),
-                limit=200,
-                offset=printed,
-                sort=LogSort.TIMESTAMP_ASC,
-            ):
-                for line in lines:
-                    printed += 1
-                    time_of_day = line.timestamp.strftime("%H:%M:%S")
-                    console.say(
-                        f"{time_of_day}  {LEVELS.get(line.level, str(line.level)):<8} {line.message}",
-                        "red" if line.level >= 40 else "",
-                    )
+            state = client.read_flow_run(run_id).state
+            printed += _print_logs(client, run_id, printed)
             if state and state.name != shown:
                 shown = state.name
-                console.say(
-                    f"{state.timestamp.strftime('%H:%M:%S')}  state    {state.name}"
-                    + (f": {state.message}" if state.message and not state.is_completed() else ""),
-                    "bold",
-                )
+                _print_state(state)
             if state and state.is_final():
-                if not _more_logs(client, run_id, printed):
-                    return bool(state.is_completed())
-                continue
+                # Prefect sends log lines in batches, the last ones after the end.
+                time.sleep(2 * POLL_SECONDS)
+                while more := _print_logs(client, run_id, printed):
+                    printed += more
+                    time.sleep(POLL_SECONDS)
+                return bool(state.is_completed())
+            if state and state.is_scheduled() and time.monotonic() > hint_at:
+                console.say(f"no agent has taken it yet; invoke status --env {environment.name} tells why", "yellow")
+                hint_at = float("inf")
             time.sleep(POLL_SECONDS)
 
 
-def _more_logs(client: Any, run_id: UUID, printed: int) -> bool:
-    """Whether lines arrive after the end: Prefect sends them in batches of a few seconds."""
-    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+def _print_state(state: Any) -> None:
+    why = f": {state.message}" if state.message and not state.is_completed() else ""
+    console.say(f"{state.timestamp:%H:%M:%S}  state    {state.name}{why}", "bold")
 
-    time.sleep(2 * POLL_SECONDS)
-    return bool(client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])), limit=1, offset=printed))
+
+def _print_logs(client: Any, run_id: UUID, skip: int) -> int:
+    """Print the log lines of a run after the first `skip`; gives how many there were."""
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+    from prefect.client.schemas.sorting import LogSort
+
+    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
+    printed = 0
+    while lines := client.read_logs(of_run, limit=200, offset=skip + printed, sort=LogSort.TIMESTAMP_ASC):
+        for line in lines:
+            level = LEVELS.get(line.level, str(line.level))
+            console.say(f"{line.timestamp:%H:%M:%S}  {level:<8} {line.message}", "red" if line.level >= 40 else "")
+        printed += len(lines)
+    return printed
 
 
 def parse_parameters(pairs: list[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What all unit tests stand on: no network, no real credentials, nothing remembered from the test before."""
 
 import atexit
+import gc
 import os
 import shutil
 import socket
@@ -34,10 +35,16 @@ _PREFECT = {
 os.environ.update(_PREFECT)
 atexit.register(shutil.rmtree, _PREFECT["PREFECT_HOME"], ignore_errors=True)
 
+# The libraries leave much behind that lives to the end; looking through it again and again takes seconds.
+gc.set_threshold(50_000, 20, 20)
+
 _LOADER = botocore.loaders.create_loader()
 ACCOUNT = "123456789012"  # moto's own
 REGION = "eu-west-1"
-PREFECT_CLOUD = "https://api.prefect.cloud/api/accounts/11111111/workspaces/22222222"
+PREFECT_CLOUD = (
+    "https://api.prefect.cloud/api/accounts/11111111-1111-4111-8111-111111111111"
+    "/workspaces/22222222-2222-4222-8222-222222222222"
+)
 _OF_THE_DEVELOPER = ("AWS_", "PREFECT_", "TF_", "DOCKER_", "NO_COLOR", "FORCE_COLOR", "HTTP_", "HTTPS_", "ALL_PROXY")
 
 

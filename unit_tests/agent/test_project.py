@@ -15,6 +15,7 @@ from agent.project import CAPACITY_PROVIDERS, base_job_template
 from environments.settings import Environment
 from infra.images import Image
 from infra.terraform import Outputs
+from unit_tests.conftest import PREFECT_CLOUD
 
 DIGEST = "sha256:" + "0" * 64
 IMAGE = Image(repository="dev_dataflow_automation_agent", tag="0" * 16, uri="registry/agent:" + "0" * 16, digest=DIGEST)
@@ -70,7 +71,7 @@ def test_template_holds_no_secret(template: dict[str, Any]) -> None:
     ("url", "kind", "other"),
     [
         (
-            "https://api.prefect.cloud/api/accounts/1/workspaces/2",
+            PREFECT_CLOUD,
             "prefect_api_key_secret_arn",
             "prefect_api_auth_string_secret_arn",
         ),

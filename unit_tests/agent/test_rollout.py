@@ -16,22 +16,29 @@ Aws = Callable[[str], Any]
 
 
 class Ecs:
-    """ECS with one service that comes up when asked to; moto's services start no tasks."""
+    """ECS with one service that comes up when asked to; moto's services start no tasks.
+
+    With each look at the service one of the tasks in `stopping` stops.
+    """
 
     def __init__(self, outputs: Outputs) -> None:
         self.updates: list[dict[str, Any]] = []
         self.looks_until_steady = 0
         self.tasks: dict[str, list[dict[str, Any]]] = {"RUNNING": [], "STOPPED": []}
         self.service: dict[str, Any] = {
+            "status": "ACTIVE",
             "taskDefinition": outputs.agent_task_definition_arn,
             "desiredCount": 1,
             "runningCount": 1,
             "pendingCount": 0,
         }
-        self.deployment: dict[str, Any] = {"rolloutState": "COMPLETED", "failedTasks": 0}
+        self.deployment: dict[str, Any] = {"rolloutState": "COMPLETED"}
+        self.stopping: list[dict[str, Any]] = []
         self.older: list[dict[str, Any]] = []
 
     def describe_services(self, **_: Any) -> dict[str, Any]:
+        self.tasks["STOPPED"] += self.stopping[:1]
+        self.stopping = self.stopping[1:]
         steady = self.looks_until_steady <= 0
         self.looks_until_steady -= 1
         state = self.deployment if steady else {**self.deployment, "rolloutState": "IN_PROGRESS"}
@@ -107,6 +114,16 @@ def test_rollout_waits_until_ecs_calls_it_completed(environment: Environment, ou
     assert ecs.looks_until_steady == -1
 
 
+def _stopped(number: int, code: str | None = "EssentialContainerExited") -> dict[str, Any]:
+    return {
+        "taskArn": f"arn:task/cluster/{number}",
+        "stoppedAt": datetime(2026, 1, number, tzinfo=UTC),
+        "stoppedReason": f"reason {number}",
+        "containers": [{"name": "agent", "exitCode": number}, {"name": "side"}],
+        **({"stopCode": code} if code else {}),
+    }
+
+
 def _keep(**change: Any) -> Callable[[Ecs], None]:
     return lambda ecs: ecs.service.update(change)
 
@@ -119,6 +136,9 @@ def _keep(**change: Any) -> Callable[[Ecs], None]:
         (lambda ecs: ecs.older.append({"status": "ACTIVE"}), "revision before"),
         (lambda ecs: ecs.deployment.update(rolloutState="IN_PROGRESS"), "stay up"),
         (lambda ecs: ecs.tasks.update(RUNNING=[{"taskArn": "arn:task/cluster/two"}]), "agent of task two"),
+        (lambda ecs: ecs.tasks.update(RUNNING=[]), "0 of 1 tasks running at ECS"),
+        (lambda ecs: ecs.tasks["RUNNING"].append({"taskArn": "arn:task/cluster/two"}), "2 of 1 tasks running at ECS"),
+        (_keep(runningCount=2), "2 of 1 tasks running at ECS"),
     ],
 )
 def test_agent_that_does_not_come_up_in_time_tells_what_is_missing(
@@ -151,22 +171,18 @@ def test_agent_that_is_down_needs_nobody_online(
     ("deployment", "words"),
     [
         ({"rolloutState": "FAILED", "rolloutStateReason": "circuit breaker was triggered"}, "circuit breaker"),
-        ({"rolloutState": "IN_PROGRESS", "failedTasks": 2}, "2 tasks stopped right after their start"),
+        ({"rolloutState": "IN_PROGRESS"}, "2 tasks stopped by themselves"),
     ],
 )
 def test_agent_that_fails_shows_exit_code_and_last_lines_of_its_task(
     environment: Environment, outputs: Outputs, ecs: Ecs, deployment: dict[str, Any], words: str
 ) -> None:
     ecs.deployment = deployment
-    ecs.tasks["STOPPED"] = [
-        {
-            "taskArn": f"arn:task/cluster/{number}",
-            "stoppedAt": datetime(2026, 1, number, tzinfo=UTC),
-            "stoppedReason": f"reason {number}",
-            "containers": [{"name": "agent", "exitCode": number}, {"name": "side"}],
-        }
-        for number in (1, 3, 2)
-    ]
+    if deployment["rolloutState"] == "FAILED":
+        ecs.tasks["STOPPED"] = [_stopped(number) for number in (1, 3, 2)]
+    else:
+        ecs.tasks["STOPPED"] = [_stopped(1)]
+        ecs.stopping = [_stopped(3), _stopped(2, "TaskFailedToStart")]
     with pytest.raises(PlatformError) as caught:
         rollout.wait_until_steady(environment, outputs, 1)
 
@@ -178,6 +194,32 @@ def test_agent_that_fails_shows_exit_code_and_last_lines_of_its_task(
         "| agent stopped: the key",
     ]
     assert "invoke deploy --env dev" in caught.value.todo
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        [_stopped(1)],
+        [_stopped(1, "ServiceSchedulerInitiated"), _stopped(2, "ServiceSchedulerInitiated")],
+        [_stopped(1, "UserInitiated"), _stopped(2), _stopped(3, "SpotInterruption")],
+        [_stopped(1, None), _stopped(2, None)],
+    ],
+    ids=["one", "by-ecs", "one-beside-a-user", "no-code-yet"],
+)
+def test_tasks_that_did_not_stop_by_themselves_end_nothing(
+    environment: Environment, outputs: Outputs, ecs: Ecs, harmless: list[dict[str, Any]]
+) -> None:
+    ecs.stopping, ecs.looks_until_steady = harmless, 5
+    rollout.wait_until_steady(environment, outputs, 1)
+
+    assert ecs.tasks["STOPPED"] == harmless
+
+
+def test_tasks_that_had_stopped_before_end_nothing(environment: Environment, outputs: Outputs, ecs: Ecs) -> None:
+    ecs.tasks["STOPPED"], ecs.looks_until_steady = [_stopped(number) for number in (1, 2, 3)], 3
+    rollout.wait_until_steady(environment, outputs, 1)
+
+    assert ecs.looks_until_steady == -1
 
 
 def test_service_that_went_back_to_its_old_revision_has_failed(
@@ -224,6 +266,14 @@ def test_service_that_is_gone_says_deploy(environment: Environment, outputs: Out
 
     assert "is gone" in caught.value.what
     assert caught.value.todo == "invoke deploy --env dev"
+
+
+def test_service_that_was_deleted_counts_as_gone(environment: Environment, ecs: Ecs) -> None:
+    """ECS shows a deleted service for some time: INACTIVE, or DRAINING while its tasks stop."""
+    for status in ("INACTIVE", "DRAINING"):
+        ecs.service["status"] = status
+        with pytest.raises(PlatformError, match="is gone"):
+            rollout.describe(environment)
 
 
 def test_ids_of_running_tasks_are_the_last_part_of_their_arns(environment: Environment, ecs: Ecs) -> None:

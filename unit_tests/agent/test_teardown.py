@@ -7,6 +7,7 @@ import pytest
 from agent import teardown
 from environments.errors import PlatformError
 from environments.settings import Environment
+from infra import terraform
 from infra.images import ensure_repository
 from infra.state import bucket_name, ensure_bucket
 
@@ -76,7 +77,7 @@ def test_environment_without_a_state_bucket_was_not_deployed(
     environment: Environment, aws_mocked: Aws, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def destroy(*_: Any) -> None:
-        raise PlatformError("terraform init failed", 'Error: S3 bucket "dev-..." does not exist.')
+        raise terraform.failure(environment, "init", 'Error: S3 bucket "dev-..." does not exist.')
 
     monkeypatch.setattr(teardown.terraform, "destroy", destroy)
     _workflows(aws_mocked, environment)

@@ -22,6 +22,34 @@ def _fail(error: BaseException) -> Callable[..., Any]:
     return function
 
 
+def test_run_remembers_its_steps_in_the_order_they_were_given() -> None:
+    with steps() as run:
+        first = run("first", time.sleep, 0.05)
+        second = run("second", lambda: None)
+
+    assert run.steps == [first, second]
+    assert first.seconds >= 0.05
+
+
+@pytest.mark.parametrize("printed", [0, 1], ids=["nothing-printed", "beginning-printed"])
+def test_step_whose_output_can_not_be_printed_is_over(monkeypatch: pytest.MonkeyPatch, printed: int) -> None:
+    said: list[str] = []
+
+    def broken(text: str = "", style: str = "") -> None:
+        said.append(text)
+        if len(said) > printed:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(console, "say", broken)
+    milestone = Step("milestone")
+    with pytest.raises(BrokenPipeError), steps() as run:
+        first = run("first", lambda: None, milestone=milestone)
+        second = run("second", lambda: None, after=(milestone,))
+
+    assert first.done.is_set()
+    assert second.skipped
+
+
 def test_steps_run_side_by_side() -> None:
     barrier = threading.Barrier(2, timeout=5)
     with steps() as run:
@@ -318,4 +346,4 @@ def test_ctrl_c_calls_what_is_registered_and_goes_on_as_ctrl_c(capsys: pytest.Ca
 
     step.done.wait(5)
     assert step.result is True
-    assert "waiting for long" in capsys.readouterr().out
+    assert "interrupted in: long" in capsys.readouterr().out

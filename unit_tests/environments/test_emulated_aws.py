@@ -3,12 +3,20 @@ import sys
 import threading
 import time
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from environments import emulated_aws
-from environments.emulated_aws import Changes, adapt_tasks, recording, registry_image, save_changes
+from environments.emulated_aws import (
+    Changes,
+    adapt_tasks,
+    recording,
+    registry_image,
+    save_changes,
+    start_empty_without_state,
+)
 
 PORT, GATEWAY, NETWORK = 4566, "172.30.0.1", "network-id"
 
@@ -105,6 +113,30 @@ def test_state_is_saved_once_after_changes_and_images_only_when_pushed(monkeypat
     assert untouched == []
     assert after_change == [{"ecs"}]
     assert saved == [{"ecs"}, {"ecs", "ecr"}]
+
+
+@pytest.mark.parametrize(
+    ("saved", "kept"),
+    [(["s3.json", "ecs.json"], True), (["ecs.json"], True), ([], False), (["ecs.json.tmp"], False)],
+    ids=["saved", "something-saved", "nothing-saved", "half-written"],
+)
+def test_objects_are_kept_only_beside_saved_state(tmp_path: Path, saved: list[str], kept: bool) -> None:
+    state, stored = tmp_path / "state", tmp_path / "s3" / "bucket" / "terraform.tfstate"
+    for folder in (state, stored.parent):
+        folder.mkdir(parents=True)
+    for name in saved:
+        (state / name).write_text("{}")
+    stored.write_text("{}")
+    start_empty_without_state(state, tmp_path / "s3")
+
+    assert stored.exists() is kept
+    assert sorted(file.name for file in state.iterdir()) == sorted(saved)
+
+
+def test_first_start_finds_no_folders_at_all(tmp_path: Path) -> None:
+    start_empty_without_state(tmp_path / "state", tmp_path / "s3")
+
+    assert list(tmp_path.iterdir()) == []
 
 
 class Ecs:

@@ -165,6 +165,23 @@ def test_repository_whose_set_up_was_cut_short_gets_its_lifecycle_with_the_next_
     assert ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"]
 
 
+@pytest.mark.parametrize("made", ["dev_sales", "dev_sales_report"])
+def test_repository_exists_only_under_its_own_name(environment: Environment, ecr: Any, made: str) -> None:
+    ecr.create_repository(repositoryName=made)
+
+    assert images.repository_exists(environment, "dev_sales") is (made == "dev_sales")
+
+
+def test_lifecycle_that_somebody_chose_stays(environment: Environment, ecr: Any) -> None:
+    ensure_repository(environment, "dev_sales")
+    chosen = json.loads(ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"])
+    chosen["rules"][0]["selection"]["countNumber"] = 3
+    ecr.put_lifecycle_policy(repositoryName="dev_sales", lifecyclePolicyText=json.dumps(chosen))
+    ensure_repository(environment, "dev_sales")
+
+    assert json.loads(ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"]) == chosen
+
+
 def test_image_that_is_in_ecr_is_not_pushed_again(environment: Environment, ecr: Any) -> None:
     """No Docker engine answers here: looking for one would fail."""
     ensure_repository(environment, "dev_sales")
@@ -192,12 +209,13 @@ def test_images_on_aws_go_to_ecr_with_a_login(environment: Environment, ecr: Any
 
 
 class Engine:
-    """A Docker engine of which only the build is played, with the events of a real one."""
+    """A Docker engine of which only build and pull are played, with the events of a real one."""
 
     def __init__(self, events: list[dict[str, str]], has: bool = False) -> None:
         from docker.errors import ImageNotFound
 
         self.events, self.built = events, 0
+        self.pulled: list[tuple[str, Any]] = []
         outer = self
 
         class Images:
@@ -205,6 +223,9 @@ class Engine:
                 if not has and not outer.built:
                     raise ImageNotFound(name)
                 return type("Image", (), {"attrs": {"Size": 1_000_000}})()
+
+            def pull(self, name: str, auth_config: Any) -> None:
+                outer.pulled.append((name, auth_config))
 
         self.images, self.api = Images(), self
 
@@ -239,3 +260,29 @@ def test_image_is_built_only_when_the_engine_has_none_of_that_name(monkeypatch: 
     images.build(FILES, "Dockerfile", "name:tag")
 
     assert engine.built == (0 if has else 1)
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_image_is_fetched_only_when_the_engine_has_it_not(
+    local: Environment, monkeypatch: pytest.MonkeyPatch, has: bool
+) -> None:
+    engine = Engine([], has)
+    monkeypatch.setattr(images, "docker_client", lambda: engine)
+    pinned = images.dataclasses.replace(image_name(local, "local_sales", TAG), digest="sha256:0").pinned
+    name = images.fetch(local, pinned)
+
+    assert name == f"127.0.0.1:{local.aws_port}/local_sales@sha256:0"
+    assert engine.pulled == ([] if has else [(name, None)])
+
+
+def test_image_on_aws_is_fetched_with_a_login(
+    environment: Environment, ecr: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine([])
+    monkeypatch.setattr(images, "docker_client", lambda: engine)
+    uri = image_name(environment, "dev_sales", TAG).uri
+    images.fetch(environment, uri)
+    [(pulled, login)] = engine.pulled
+
+    assert pulled == uri
+    assert login["username"] == "AWS"

@@ -1,9 +1,14 @@
 import json
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
+
+import pytest
 
 from environments.settings import Environment
+from infra import state
 from infra.state import bucket_name, ensure_bucket, remove_bucket
+from unit_tests.conftest import PREFECT_CLOUD
 
 Aws = Callable[[str], Any]
 
@@ -36,7 +41,7 @@ def test_bucket_is_made_in_the_region_that_takes_no_location(aws_mocked: Aws) ->
         name="us",
         aws_account_id="123456789012",
         aws_region="us-east-1",
-        prefect_api_url="https://api.prefect.cloud/api/accounts/1/workspaces/2",
+        prefect_api_url=PREFECT_CLOUD,
     )
 
     assert aws_mocked("s3").head_bucket(Bucket=ensure_bucket(environment))
@@ -62,6 +67,29 @@ def test_bucket_left_half_made_gets_its_protection_with_the_next_run(environment
 
     assert s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled"
     assert set(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values()) == {True}
+
+
+def test_versioning_is_switched_on_last_as_the_sign_of_a_finished_bucket(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3 = mock.MagicMock()
+    s3.get_bucket_versioning.return_value = {}
+    monkeypatch.setattr(state, "client", lambda *_: s3)
+    ensure_bucket(environment)
+    puts = [call[0] for call in s3.mock_calls if call[0].startswith("put_")]
+
+    assert puts[-1] == "put_bucket_versioning"
+    assert {"put_public_access_block", "put_bucket_encryption", "put_bucket_policy"} == set(puts[:-1])
+
+
+def test_bucket_with_versioning_is_left_alone(environment: Environment, aws_mocked: Aws) -> None:
+    s3, bucket = aws_mocked("s3"), bucket_name(environment)
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": environment.aws_region})
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    ensure_bucket(environment)
+
+    with pytest.raises(s3.exceptions.ClientError, match="NoSuchBucketPolicy"):
+        s3.get_bucket_policy(Bucket=bucket)
 
 
 def test_removing_takes_all_versions_with_it(environment: Environment, aws_mocked: Aws) -> None:

@@ -11,6 +11,7 @@ import pytest
 from environments.errors import PlatformError
 from environments.settings import ROOT, Environment
 from infra import terraform
+from infra.images import ensure_repository
 from infra.state import bucket_name
 from infra.terraform import Outputs
 from unit_tests.conftest import FakeTerraform
@@ -73,19 +74,25 @@ def deployed(fake_terraform: FakeTerraform, outputs: Outputs) -> FakeTerraform:
 
 
 @pytest.mark.parametrize("words", [f"Error: {LOCK_ERROR}\n\n{LOCK_DETAIL}", f"{LOCK_ERROR}\n{LOCK_DETAIL}"])
-def test_held_lock_says_who_since_when_and_how_to_release_it(words: str) -> None:
-    error = terraform.failure("apply", words)
+def test_held_lock_says_who_since_when_and_how_to_release_it(environment: Environment, words: str) -> None:
+    error = terraform.failure(environment, "apply", words)
 
     assert "lock" in error.what
     assert "root@vm" in error.why
     assert "2026-11-23 06:12:43" in error.why
-    assert f"invoke unlock {LOCK_ID}" in error.todo
+    assert error.todo.endswith(f"invoke unlock {LOCK_ID} --env dev")
 
 
-def test_other_failures_are_told_in_the_words_of_terraform() -> None:
-    error = terraform.failure("apply", "Error: no such region")
+def test_other_failures_are_told_in_the_words_of_terraform(environment: Environment) -> None:
+    error = terraform.failure(environment, "apply", "Error: no such region")
 
     assert (error.what, error.why) == ("terraform apply failed", "Error: no such region")
+
+
+def test_missing_bucket_of_another_command_is_no_missing_deployment(environment: Environment) -> None:
+    error = terraform.failure(environment, "apply", 'Error: S3 bucket "logs" does not exist')
+
+    assert error.what == "terraform apply failed"
 
 
 def test_frame_around_a_message_is_taken_away() -> None:
@@ -276,22 +283,40 @@ def test_lock_that_another_command_meets_is_explained_too(
     assert f"invoke unlock {LOCK_ID}" in caught.value.todo
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        _hook("apply_complete", terraform.AGENT_REPOSITORY_ADDRESS),
-        _hook("refresh_complete", terraform.AGENT_REPOSITORY_ADDRESS),
-    ],
-    ids=["new", "already-there"],
-)
-def test_apply_tells_when_the_repository_is_there(
-    environment: Environment, deployed: FakeTerraform, outputs: Outputs, event: dict[str, Any]
+def test_apply_tells_when_the_repository_was_made(
+    environment: Environment, deployed: FakeTerraform, outputs: Outputs
 ) -> None:
+    """ECR need not be asked: it would fail here."""
     called: list[bool] = []
-    deployed.answers("apply", _lines(_summary(1), _hook("apply_complete", "aws_vpc.this"), event))
+    made = _hook("apply_complete", terraform.AGENT_REPOSITORY_ADDRESS)
+    deployed.answers("apply", _lines(_summary(1), _hook("apply_complete", "aws_vpc.this"), made))
 
     assert terraform.apply(environment, TAG, lambda: called.append(True)) == outputs
-    assert called
+    assert called == [True]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "deleted-by-hand"])
+def test_repository_of_the_state_counts_only_when_ecr_has_it(
+    environment: Environment, deployed: FakeTerraform, aws_mocked: Callable[[str], Any], there: bool
+) -> None:
+    called: list[bool] = []
+    if there:
+        ensure_repository(environment, environment.agent_name)
+    deployed.answers("apply", _lines(_hook("refresh_complete", terraform.AGENT_REPOSITORY_ADDRESS), _summary()))
+    terraform.apply(environment, TAG, lambda: called.append(True))
+
+    assert called == [True] * there
+
+
+def test_repository_that_was_gone_is_told_once_it_is_made_anew(
+    environment: Environment, deployed: FakeTerraform, aws_mocked: Callable[[str], Any]
+) -> None:
+    called: list[bool] = []
+    events = [_hook(kind, terraform.AGENT_REPOSITORY_ADDRESS) for kind in ("refresh_complete", "apply_complete")]
+    deployed.answers("apply", _lines(events[0], _summary(1), events[1]))
+    terraform.apply(environment, TAG, lambda: called.append(True))
+
+    assert called == [True]
 
 
 def test_apply_does_not_tell_so_before(environment: Environment, deployed: FakeTerraform) -> None:
