@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from environments import console
 from environments.settings import ROOT, Environment
 from infra import images
 
@@ -16,6 +17,10 @@ def name(environment: Environment) -> images.Image:
 def build(environment: Environment) -> images.Image:
     """Build the image unless the engine or ECR has it; gives its name."""
     image = name(environment)
+    # In local, ECR may not be up yet, and its images come from this engine anyway.
+    if not environment.is_local and images.find(environment, image):
+        console.note("already in ECR")
+        return image
     images.build(_content(), "agent/Dockerfile", image.uri, {"BASE_IMAGE": images.BASE_IMAGE})
     return image
 

@@ -50,14 +50,23 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     config = Config()
     config.bind = [f"fd://{listener.fileno()}" for listener in sockets]
     config.keep_alive_timeout = 75
+    config.graceful_timeout = 1.0
     stopped = asyncio.Event()
+
+    def stop() -> None:
+        # Services must not replace the containers that are being stopped.
+        ecs._reconcile_service_tasks = lambda *_arguments, **_options: None
+        stopped.set()
+
     for signal_number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signal_number, stopped.set)
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop)
     start_empty_without_state(Path(os.environ["STATE_DIR"]), Path(os.environ["S3_DATA_DIR"]))
     logging.getLogger("persistence").setLevel(logging.WARNING)
     changes = Changes()
     threading.Thread(target=save_changes, args=(ministack, changes), daemon=True, name="save").start()
     await hypercorn_serve(recording(ministack.app, changes), config, shutdown_trigger=stopped.wait)
+    # Everything is saved and stopped; threads that wait for queues and containers must not keep the process.
+    os._exit(0)
 
 
 def start_empty_without_state(state: Path, objects: Path) -> None:
