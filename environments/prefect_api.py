@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING
 
 from environments.errors import PlatformError
 from environments.secrets import AGENT_TOKEN, prefect_key
-from environments.settings import Environment
+from environments.settings import ROOT, Environment
+
+PREFECT_HOME = ROOT / ".local" / "prefect_client"
+
+# Prefect reads its settings once, when it is imported anywhere; nothing may import it before this module. This
+# machine's own Prefect profile must not mix in, and an API that does not answer must be told in good time.
+os.environ.update(
+    {
+        "PREFECT_HOME": str(PREFECT_HOME),
+        "PREFECT_PROFILES_PATH": str(PREFECT_HOME / "profiles.toml"),
+        "PREFECT_LOGGING_LEVEL": "ERROR",
+        "PREFECT_CLIENT_MAX_RETRIES": "2",
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
+    }
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -26,13 +40,7 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
         PlatformError: no key, a key that is not accepted, or no answer; also for calls inside the block.
     """
     key = prefect_key(environment, variable)
-    # This machine's own Prefect profile must not mix in.
-    home = environment.folder / "prefect_client"
-    home.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("PREFECT_HOME", str(home))
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")
-    os.environ.setdefault("PREFECT_CLIENT_CSRF_SUPPORT_ENABLED", "false")
+    PREFECT_HOME.mkdir(parents=True, exist_ok=True)
     import httpx
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.exceptions import PrefectHTTPStatusError
@@ -42,7 +50,7 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
         url,
         api_key=key if environment.uses_prefect_cloud else None,
         auth_string=None if environment.uses_prefect_cloud else key,
-        httpx_settings={"timeout": httpx.Timeout(15, connect=5)},
+        httpx_settings={"timeout": httpx.Timeout(10, connect=5)},
     )
     try:
         with client:

@@ -4,8 +4,10 @@ python-terraform makes the command lines; the processes are started here, becaus
 Terraform's JSON events, of which the progress is made, nor take an environment of its own.
 """
 
+import contextlib
 import dataclasses
 import json
+import os
 import re
 import shutil
 import signal
@@ -188,58 +190,65 @@ def _variables(environment: Environment) -> dict[str, str]:
     return process_environment(additions)
 
 
-def _command(environment: Environment, command: str, **options: Any) -> list[str]:
+def _command(environment: Environment, command: str, *arguments: str, **options: Any) -> list[str]:
     from python_terraform import IsFlagged, Terraform
 
     flags = {name: IsFlagged if value is _FLAG else value for name, value in options.items()}
     made: list[str] = Terraform(working_dir=str(MODULE), terraform_bin_path=program()).generate_cmd_string(
-        command, **flags
+        command, *arguments, **flags
     )
     return made
 
 
-def _run(environment: Environment, command: str, **options: Any) -> str:
-    answer = subprocess.run(
-        _command(environment, command, no_color=_FLAG, **options),
-        cwd=MODULE,
-        env=_variables(environment),
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    if answer.returncode:
-        raise failure(environment, command, _readable(answer.stderr))
-    return answer.stdout
-
-
-def _stream(environment: Environment, command: str, watch: Callable[[dict[str, Any]], None], **options: Any) -> None:
-    """Run a command with -json, hand each event to `watch`; Ctrl-C lets Terraform finish what it has begun."""
-    log = environment.folder / "logs" / f"terraform_{command}.jsonl"
-    log.parent.mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def _started(environment: Environment, command: list[str], errors: int) -> "Iterator[subprocess.Popen[str]]":
+    """A running Terraform; Ctrl-C lets it finish what it has begun, and when it has ended nothing of it is left."""
     process = subprocess.Popen(
-        _command(environment, command, json=_FLAG, **options),
+        command,
         cwd=MODULE,
         env=_variables(environment),
         text=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=errors,
         start_new_session=True,
     )
-    errors = []
-    with console.on_interrupt(lambda: process.send_signal(signal.SIGINT)), log.open("w", encoding="utf-8") as record:
+    with console.on_interrupt(lambda: process.send_signal(signal.SIGINT)):
         try:
-            for event in _events(process, record):
-                watch(event)
-                if event.get("@level") == "error":
-                    errors.append("\n".join(_diagnostic(event)))
+            yield process
         except BaseException:
-            # Terraform must not go on alone, with the lock in its hands.
+            # It must not go on alone, with the lock in its hands.
             process.send_signal(signal.SIGINT)
-            process.communicate()
             raise
-    if process.wait():
+        finally:
+            process.communicate()
+            # An interrupted Terraform can leave its provider behind.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _run(environment: Environment, command: str, *arguments: str, **options: Any) -> str:
+    with _started(
+        environment, _command(environment, command, *arguments, no_color=_FLAG, **options), subprocess.PIPE
+    ) as process:
+        output, errors = process.communicate()
+    if process.returncode:
+        raise failure(environment, command, _readable(errors))
+    return output
+
+
+def _stream(environment: Environment, command: str, watch: Callable[[dict[str, Any]], None], **options: Any) -> None:
+    """Run a command with -json and hand each event to `watch`."""
+    log = environment.folder / "logs" / f"terraform_{command}.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    errors = []
+    arguments = _command(environment, command, json=_FLAG, **options)
+    with log.open("w", encoding="utf-8") as record, _started(environment, arguments, subprocess.STDOUT) as process:
+        for event in _events(process, record):
+            watch(event)
+            if event.get("@level") == "error":
+                errors.append("\n".join(_diagnostic(event)))
+    if process.returncode:
         raise failure(environment, command, "\n".join(errors) or f"see {log.relative_to(ROOT)}")
 
 
@@ -291,14 +300,15 @@ def failure(environment: Environment, command: str, words: str) -> PlatformError
 
 
 def unlock(environment: Environment, lock_id: str) -> None:
-    """Release the lock that a dead run left behind."""
+    """Release the lock that a dead run left behind.
+
+    Raises:
+        PlatformError: there is no such lock, or the id is none.
+    """
+    if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", lock_id):
+        raise PlatformError(f"{lock_id!r} is not the ID of a lock", todo="copy it from the message that names the lock")
     _init(environment)
-    command = [*_command(environment, "force-unlock", force=_FLAG), lock_id]
-    answer = subprocess.run(
-        command, cwd=MODULE, env=_variables(environment), capture_output=True, text=True, check=False
-    )
-    if answer.returncode:
-        raise failure(environment, "force-unlock", _readable(answer.stderr))
+    _run(environment, "force-unlock", lock_id, force=_FLAG)
 
 
 def _readable(words: str) -> str:
