@@ -84,9 +84,12 @@ def apply(environment: Environment, image_tag: str, on_repository: Callable[[], 
     """
     _init(environment)
     made = changed = 0
+    made_outputs: dict[str, Any] = {}
 
     def watch(event: dict[str, Any]) -> None:
         nonlocal made, changed
+        if event["type"] == "outputs":
+            made_outputs.update(event["outputs"])  # after the plan without values, at the end with them
         resource = event.get("hook", {}).get("resource", {}).get("addr", "")
         if event["type"] == "apply_complete" and event["hook"].get("action") != "read":
             made += 1
@@ -103,7 +106,7 @@ def apply(environment: Environment, image_tag: str, on_repository: Callable[[], 
 
     _stream(environment, "apply", watch, auto_approve=True, **_inputs(environment, image_tag))
     console.note(f"{changed} resources changed" if changed else "no changes")
-    return outputs(environment, initialised=True)
+    return _typed_outputs(environment, made_outputs)
 
 
 def plan(environment: Environment, image_tag: str) -> int:
@@ -116,7 +119,8 @@ def plan(environment: Environment, image_tag: str) -> int:
     _init(environment)
     colour = None if sys.stdout.isatty() else _FLAG
     command = _command(environment, "plan", detailed_exitcode=_FLAG, no_color=colour, **_inputs(environment, image_tag))
-    code = subprocess.run(command, cwd=MODULE, env=_variables(environment), check=False).returncode
+    with _started(environment, command, None, None) as process:
+        code = process.wait()
     if code not in (0, 2):
         raise PlatformError("terraform plan failed", "see above")
     return code
@@ -133,16 +137,18 @@ def destroy(environment: Environment, image_tag: str) -> None:
     _stream(environment, "destroy", watch, auto_approve=True, **_inputs(environment, image_tag))
 
 
-def outputs(environment: Environment, initialised: bool = False) -> Outputs:
+def outputs(environment: Environment) -> Outputs:
     """Read the outputs of what was applied last.
 
     Raises:
         PlatformError: the environment has not been deployed.
     """
-    if not initialised:
-        _init(environment)
-    answer = _run(environment, "output", json=_FLAG)
-    values = {name: output["value"] for name, output in json.loads(answer).items()}
+    _init(environment)
+    return _typed_outputs(environment, json.loads(_run(environment, "output", json=_FLAG)))
+
+
+def _typed_outputs(environment: Environment, found: dict[str, Any]) -> Outputs:
+    values = {name: output["value"] for name, output in found.items() if "value" in output}
     if missing := {field.name for field in dataclasses.fields(Outputs)} - values.keys():
         raise PlatformError(
             f"environment {environment.name} is not deployed",
@@ -201,7 +207,9 @@ def _command(environment: Environment, command: str, *arguments: str, **options:
 
 
 @contextlib.contextmanager
-def _started(environment: Environment, command: list[str], errors: int) -> "Iterator[subprocess.Popen[str]]":
+def _started(
+    environment: Environment, command: list[str], output: int | None, errors: int | None
+) -> "Iterator[subprocess.Popen[str]]":
     """A running Terraform; Ctrl-C lets it finish what it has begun, and when it has ended nothing of it is left."""
     process = subprocess.Popen(
         command,
@@ -209,7 +217,7 @@ def _started(environment: Environment, command: list[str], errors: int) -> "Iter
         env=_variables(environment),
         text=True,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=errors,
         start_new_session=True,
     )
@@ -228,9 +236,8 @@ def _started(environment: Environment, command: list[str], errors: int) -> "Iter
 
 
 def _run(environment: Environment, command: str, *arguments: str, **options: Any) -> str:
-    with _started(
-        environment, _command(environment, command, *arguments, no_color=_FLAG, **options), subprocess.PIPE
-    ) as process:
+    made = _command(environment, command, *arguments, no_color=_FLAG, **options)
+    with _started(environment, made, subprocess.PIPE, subprocess.PIPE) as process:
         output, errors = process.communicate()
     if process.returncode:
         raise failure(environment, command, _readable(errors))
@@ -242,8 +249,11 @@ def _stream(environment: Environment, command: str, watch: Callable[[dict[str, A
     log = environment.folder / "logs" / f"terraform_{command}.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
     errors = []
-    arguments = _command(environment, command, json=_FLAG, **options)
-    with log.open("w", encoding="utf-8") as record, _started(environment, arguments, subprocess.STDOUT) as process:
+    made = _command(environment, command, json=_FLAG, **options)
+    with (
+        log.open("w", encoding="utf-8") as record,
+        _started(environment, made, subprocess.PIPE, subprocess.STDOUT) as process,
+    ):
         for event in _events(process, record):
             watch(event)
             if event.get("@level") == "error":

@@ -194,7 +194,8 @@ cd '{folder}'
 [ "$1" = version ] || {{ printf '%s\\n' "$@" > "$1.arguments"; env > "$1.environment"; echo "$1" >> calls; }}
 [ ! -f "$1.stderr" ] || cat "$1.stderr" >&2
 [ ! -f "$1.stdout" ] || cat "$1.stdout"
-[ ! -f "$1.code" ] || exit "$(cat "$1.code")"
+[ ! -f "$1.code" ] || [ "$(cat "$1.code")" = 0 ] || exit "$(cat "$1.code")"
+[ ! -f "$1.end" ] || cat "$1.end"
 """
         )
         self.program.chmod(self.program.stat().st_mode | stat.S_IXUSR)
@@ -204,6 +205,10 @@ cd '{folder}'
         (self.folder / f"{command}.stdout").write_text(stdout)
         (self.folder / f"{command}.stderr").write_text(stderr)
         (self.folder / f"{command}.code").write_text(str(code))
+
+    def ends_with(self, command: str, stdout: str) -> None:
+        """What a command prints at last, each time it does not fail."""
+        (self.folder / f"{command}.end").write_text(stdout)
 
     def arguments(self, command: str) -> list[str]:
         return (self.folder / f"{command}.arguments").read_text().splitlines()

@@ -70,6 +70,7 @@ def _output_json(outputs: Outputs) -> str:
 def deployed(fake_terraform: FakeTerraform, outputs: Outputs) -> FakeTerraform:
     fake_terraform.answers("output", _output_json(outputs))
     fake_terraform.answers("apply", _lines(_summary()))
+    fake_terraform.ends_with("apply", json.dumps(_event("outputs", outputs=json.loads(_output_json(outputs)))) + "\n")
     return fake_terraform
 
 
@@ -180,6 +181,7 @@ def test_apply_hands_over_settings_and_image_and_asks_nothing(
 
 def test_each_environment_has_a_data_folder_of_its_own(environment: Environment, deployed: FakeTerraform) -> None:
     terraform.apply(environment, TAG)
+    terraform.outputs(environment)
 
     for command in ("init", "apply", "output"):
         assert f"TF_DATA_DIR={environment.folder}/terraform" in deployed.environment(command)
@@ -192,6 +194,7 @@ def test_terraform_never_sees_a_prefect_key(
     monkeypatch.setenv("PREFECT_WORKFLOW_REGISTER_TOKEN", "key-two")
     deployed.answers("plan")
     terraform.apply(environment, TAG)
+    terraform.outputs(environment)
     terraform.destroy(environment, TAG)
     terraform.unlock(environment, LOCK_ID)
 
