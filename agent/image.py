@@ -21,7 +21,7 @@ def build(environment: Environment) -> images.Image:
     if not environment.is_local and images.find(environment, image):
         console.note("already in ECR")
         return image
-    images.build(_content(), "agent/Dockerfile", image.uri, {"BASE_IMAGE": images.BASE_IMAGE})
+    images.build(environment, image, _content(), "agent/Dockerfile", {"BASE_IMAGE": images.BASE_IMAGE})
     return image
 
 

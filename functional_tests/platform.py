@@ -93,7 +93,7 @@ class Platform:
         found = {}
         for process in psutil.process_iter(["pid", "cmdline"]):
             line = process.info["cmdline"] or []
-            if "environments.local_server" in line and str(self.folder) == _folder_of(process):
+            if "environments.local_server" in line and str(self.folder) == folder_of(process):
                 found[line[line.index("environments.local_server") + 1]] = process.info["pid"]
         return found
 
@@ -146,7 +146,8 @@ def step_seconds(output: str) -> dict[str, float]:
     return {name: float(seconds) for name, seconds in re.findall(r"^✓ (.+?)  ([\d.]+) s", output, re.MULTILINE)}
 
 
-def _folder_of(process: Any) -> str:
+def folder_of(process: Any) -> str:
+    """Working folder of a process; empty when it can't be seen."""
     import psutil
 
     try:

@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from functional_tests.platform import Platform, wait_for
+from functional_tests.platform import Platform, folder_of, wait_for
 
 PREFIX = "local_dataflow_automation"
 AGENT_REPOSITORY = f"{PREFIX}_agent"
@@ -45,11 +45,12 @@ def test_a_second_deploy_at_the_same_time_says_who_holds_the_lock(deployed: Plat
     assert re.search(r"invoke unlock [0-9a-f-]{36} --env local", outputs[1])
 
 
-@pytest.mark.parametrize("after", [0.8, 3.0, 7.0])
-def test_after_ctrl_c_the_next_deploy_goes_on(deployed: Platform, after: float) -> None:
+@pytest.mark.parametrize("step", ["→ Checks", "→ AWS infrastructure", "→ Agent\n"])
+def test_after_ctrl_c_the_next_deploy_goes_on(deployed: Platform, step: str) -> None:
     deployed.aws("ecs").update_service(cluster=AGENT_REPOSITORY, service=AGENT_REPOSITORY, desiredCount=0)
     interrupted = deployed.start("deploy")
-    time.sleep(after)
+    next(line for line in interrupted.stdout or () if line.startswith(step))
+    time.sleep(0.3)
     interrupted.send_signal(signal.SIGINT)
     output, _ = interrupted.communicate(timeout=60)
     assert interrupted.returncode == 130, output
@@ -125,8 +126,9 @@ def test_prefect_out_of_reach_is_told(deployed: Platform) -> None:
 
 
 def terraform_processes(platform: Platform) -> list[psutil.Process]:
+    """Terraform and its providers, as far as they work on this platform."""
     return [
         process
-        for process in psutil.process_iter(["name", "cmdline"])
-        if process.info["name"] == "terraform" and str(platform.folder) in " ".join(process.info["cmdline"] or [])
+        for process in psutil.process_iter(["name"])
+        if process.info["name"].startswith("terraform") and folder_of(process).startswith(str(platform.folder))
     ]

@@ -3,7 +3,7 @@
 import docker
 import psutil
 
-from functional_tests.platform import Platform
+from functional_tests.platform import Platform, folder_of
 
 
 def test_destroy_asks_first(deployed: Platform) -> None:
@@ -24,15 +24,8 @@ def test_destroy_leaves_nothing(sample_workflow: Platform) -> None:
     assert [n.name for n in engine.networks.list() if str(platform.aws_port) in n.name] == []
     assert [tag for image in engine.images.list() for tag in image.tags if f":{platform.aws_port}/" in tag] == []
     assert not (platform.folder / ".local" / "local").exists()
-    assert [p for p in psutil.process_iter() if str(platform.folder) in cwd(p)] == []
+    assert [p for p in psutil.process_iter() if str(platform.folder) in folder_of(p)] == []
 
 
 def test_destroy_of_nothing_is_no_error(platform: Platform) -> None:
     assert platform.invoke("destroy", "--yes").returncode == 0
-
-
-def cwd(process: psutil.Process) -> str:
-    try:
-        return str(process.cwd())
-    except psutil.Error:
-        return ""

@@ -44,7 +44,6 @@ class Image:
     tag: str
     uri: str
     digest: str = ""
-    pushed: bool = False
 
     @property
     def pinned(self) -> str:
@@ -93,13 +92,20 @@ def find(environment: Environment, image: Image) -> Image | None:
     return dataclasses.replace(image, digest=details[0]["imageDigest"]) if details else None
 
 
-def build(files: Mapping[str, bytes], dockerfile: str, name: str, arguments: Mapping[str, str] | None = None) -> None:
-    """Build an image with the Docker engine unless it has one of that name.
+def build(
+    environment: Environment,
+    image: Image,
+    files: Mapping[str, bytes],
+    dockerfile: str,
+    arguments: Mapping[str, str] | None = None,
+) -> None:
+    """Build an image with the Docker engine unless it has it.
 
     Args:
+        environment: whose image.
+        image: its name; the tag is a hash of the content.
         files: the build context.
         dockerfile: path of the Dockerfile in it.
-        name: what the engine calls the image; it holds the hash of the content.
         arguments: build arguments; never secrets, they stay in the image's history.
 
     Raises:
@@ -107,7 +113,7 @@ def build(files: Mapping[str, bytes], dockerfile: str, name: str, arguments: Map
     """
     from docker.errors import ImageNotFound
 
-    engine = docker_client()
+    engine, name = docker_client(), engine_name(environment, image.uri)
     try:
         engine.images.get(name)
         console.note("unchanged")
@@ -139,7 +145,7 @@ def build(files: Mapping[str, bytes], dockerfile: str, name: str, arguments: Map
 
 
 def push(environment: Environment, image: Image) -> Image:
-    """Push an image that was built under its URI, unless ECR has its tag already; gives it with its digest.
+    """Push an image that was built, unless ECR has its tag already; gives it with its digest.
 
     Raises:
         PlatformError: the registry refused it.
@@ -147,11 +153,9 @@ def push(environment: Environment, image: Image) -> Image:
     if there := find(environment, image):
         console.note("already in ECR")
         return there
-    engine = docker_client()
-    target, login = _registry_access(environment, image.uri)
-    engine.images.get(image.uri).tag(target)
+    name = engine_name(environment, image.uri)
     totals: dict[str, tuple[int, int]] = {}
-    for event in engine.api.push(target, stream=True, decode=True, auth_config=login):
+    for event in docker_client().api.push(name, stream=True, decode=True, auth_config=_login(environment)):
         if "error" in event:
             raise PlatformError(f"pushing {image.uri} failed", event["error"])
         detail = event.get("progressDetail") or {}
@@ -163,7 +167,7 @@ def push(environment: Environment, image: Image) -> Image:
     if not there:
         raise PlatformError(f"{image.uri} did not arrive in ECR", "the push ended without an error", "try again")
     console.note(f"pushed {image.tag}")
-    return dataclasses.replace(there, pushed=True)
+    return there
 
 
 def fetch(environment: Environment, uri: str) -> str:
@@ -178,22 +182,26 @@ def fetch(environment: Environment, uri: str) -> str:
     """
     from docker.errors import ImageNotFound
 
-    engine = docker_client()
-    name, login = _registry_access(environment, uri)
+    engine, name = docker_client(), engine_name(environment, uri)
     try:
         engine.images.get(name)
     except ImageNotFound:
-        engine.images.pull(name, auth_config=login)
+        engine.images.pull(name, auth_config=_login(environment))
     return name
 
 
-def _registry_access(environment: Environment, uri: str) -> tuple[str, dict[str, Any] | None]:
-    """Under which name and with which login Docker pushes and pulls; the emulated ECR has its own port and no login."""
+def engine_name(environment: Environment, uri: str) -> str:
+    """Under which name the Docker engine knows an image of ECR: its URI, in local the emulated ECR's own address."""
+    return f"127.0.0.1:{environment.aws_port}/{uri.partition('/')[2]}" if environment.is_local else uri
+
+
+def _login(environment: Environment) -> dict[str, Any] | None:
+    """The login for ECR; the emulated one wants none."""
     if environment.is_local:
-        return f"127.0.0.1:{environment.aws_port}/{uri.partition('/')[2]}", None
+        return None
     answer = client(environment, "ecr").get_authorization_token()["authorizationData"][0]
     user, password = base64.b64decode(answer["authorizationToken"]).decode().split(":", 1)
-    return uri, {"username": user, "password": password}
+    return {"username": user, "password": password}
 
 
 def _tar(files: Mapping[str, bytes]) -> io.BytesIO:

@@ -74,7 +74,8 @@ def build(environment: Environment, folder: Path) -> images.Image:
     if there := images.find(environment, image):
         console.note("unchanged")
         return there
-    images.build(files, "Dockerfile", image.uri, {"BASE_IMAGE": images.fetch(environment, base)})
+    base_name = images.fetch(environment, base)
+    images.build(environment, image, files, "Dockerfile", {"BASE_IMAGE": base_name})
     return image
 
 
@@ -97,7 +98,7 @@ def describe(environment: Environment, image: images.Image, flows: list[FoundFlo
 
     try:
         output = docker_client().containers.run(
-            images.fetch(environment, image.uri) if image.digest else image.uri,
+            images.fetch(environment, image.uri),
             ["python", "-c", DESCRIBE.read_text(encoding="utf-8"), *(flow.entrypoint for flow in flows)],
             remove=True,
             network_disabled=True,

@@ -132,7 +132,6 @@ def test_known_tag_is_found_with_its_digest(environment: Environment, ecr: Any) 
 
     assert found
     assert found.digest == digest
-    assert found.pushed is False
 
 
 def test_repository_is_immutable_scanned_and_kept_small(environment: Environment, ecr: Any) -> None:
@@ -188,21 +187,21 @@ def test_image_that_is_in_ecr_is_not_pushed_again(environment: Environment, ecr:
     digest = _push(ecr, "dev_sales", TAG)
     pushed = images.push(environment, image_name(environment, "dev_sales", TAG))
 
-    assert (pushed.digest, pushed.pushed) == (digest, False)
+    assert pushed.digest == digest
 
 
 def test_local_images_go_through_the_port_of_the_emulator_without_login(local: Environment) -> None:
-    name, login = images._registry_access(local, image_name(local, "local_sales", TAG).uri)
+    uri = image_name(local, "local_sales", TAG).uri
 
-    assert name == f"127.0.0.1:{local.aws_port}/local_sales:{TAG}"
-    assert login is None
+    assert images.engine_name(local, uri) == f"127.0.0.1:{local.aws_port}/local_sales:{TAG}"
+    assert images._login(local) is None
 
 
 def test_images_on_aws_go_to_ecr_with_a_login(environment: Environment, ecr: Any) -> None:
     uri = image_name(environment, "dev_sales", TAG).uri
-    name, login = images._registry_access(environment, uri)
+    login = images._login(environment)
 
-    assert name == uri
+    assert images.engine_name(environment, uri) == uri
     assert login
     assert login["username"] == "AWS"
     assert login["password"]
@@ -234,7 +233,9 @@ class Engine:
         return self.events
 
 
-def test_build_that_fails_shows_the_step_and_what_it_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_that_fails_shows_the_step_and_what_it_printed(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events = [
         {"stream": "Step 1/2 : FROM x\n"},
         {"stream": "of the first step\n"},
@@ -244,7 +245,7 @@ def test_build_that_fails_shows_the_step_and_what_it_printed(monkeypatch: pytest
     ]
     monkeypatch.setattr(images, "docker_client", lambda: Engine(events))
     with pytest.raises(PlatformError) as caught:
-        images.build(FILES, "Dockerfile", "name:tag")
+        images.build(environment, image_name(environment, "dev_sales", TAG), FILES, "Dockerfile")
 
     assert caught.value.why.splitlines() == [
         "Step 2/2 : RUN pip install nothing",
@@ -254,10 +255,12 @@ def test_build_that_fails_shows_the_step_and_what_it_printed(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("has", [False, True])
-def test_image_is_built_only_when_the_engine_has_none_of_that_name(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+def test_image_is_built_only_when_the_engine_has_none_of_that_name(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch, has: bool
+) -> None:
     engine = Engine([{"stream": "Step 1/1 : FROM x\n"}], has)
     monkeypatch.setattr(images, "docker_client", lambda: engine)
-    images.build(FILES, "Dockerfile", "name:tag")
+    images.build(environment, image_name(environment, "dev_sales", TAG), FILES, "Dockerfile")
 
     assert engine.built == (0 if has else 1)
 
