@@ -100,7 +100,8 @@ def register(_: Context, workflow_path: str, env: str = "local") -> None:
         registered = run("Deployments", deployments.register, environment, pushed, flows)
     for deployment in registered.result:
         say(f"registered {deployment.name}, version {deployment.version}", "bold")
-    say(f"next: invoke run {registered.result[0].name.split('/')[0]} --env {env}")
+    option = "" if environment.is_local else f" --env {env}"
+    say(f"next: .venv/bin/invoke run {registered.result[0].name.rpartition('/')[0]}{option}", "bold")
 
 
 @task(

@@ -162,7 +162,7 @@ def push(environment: Environment, image: Image) -> Image:
         if detail.get("total"):
             totals[event["id"]] = (detail["current"], detail["total"])
             done, all_of_it = (sum(column) / 1e6 for column in zip(*totals.values(), strict=True))
-            console.progress(f"{done:.0f} of {all_of_it:.0f} MB")
+            console.progress(f"{min(done, all_of_it):.0f} of {all_of_it:.0f} MB")  # the engine overshoots
     there = find(environment, image)
     if not there:
         raise PlatformError(f"{image.uri} did not arrive in ECR", "the push ended without an error", "try again")
