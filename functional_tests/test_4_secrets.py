@@ -38,7 +38,7 @@ def test_the_search_finds_a_key_in_an_image(used: Platform) -> None:
     secret = os.urandom(12).hex()
     engine = docker.from_env()
     context = io.BytesIO(f"FROM python:3.11-slim-bookworm\nENV PLANTED={secret}\n".encode())
-    image, _ = engine.images.build(fileobj=context, tag="planted-key-test")
+    image, _ = engine.images.build(fileobj=context, tag="planted-key-test", rm=True, forcerm=True)
     try:
         assert any(secret.encode() in text for _, text in image_contents("planted-key-test"))
     finally:
