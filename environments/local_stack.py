@@ -125,7 +125,7 @@ def remove(environment: Environment) -> None:
         all=True, filters={"label": f"ministack.instance={_instance(environment)}"}
     ):
         container.remove(force=True, v=True)
-    for network in client.networks.list(names=[network_name(environment)]):
+    for network in _networks(client, environment):
         network.remove()
     for image in client.images.list():
         for tag in image.tags:
@@ -172,25 +172,21 @@ def ensure_network(environment: Environment) -> dict[str, str]:
     """
     client = docker_client()
     bridge = f"dataflow{environment.aws_port}"
-    found = client.networks.list(names=[network_name(environment)])
-    network = (
-        found[0]
-        if found
-        else client.networks.create(
-            network_name(environment),
-            driver="bridge",
-            options={
-                "com.docker.network.bridge.name": bridge,
-                "com.docker.network.bridge.enable_icc": "false",
-            },
-        )
-    )
+    options = {"com.docker.network.bridge.name": bridge, "com.docker.network.bridge.enable_icc": "false"}
+    found = _networks(client, environment)
+    network = found[0] if found else client.networks.create(network_name(environment), "bridge", options)
     network.reload()
     return {
         "id": network.id,
         "bridge": bridge,
         "gateway": network.attrs["IPAM"]["Config"][0]["Gateway"].split("/")[0],
     }
+
+
+def _networks(client: Any, environment: Environment) -> list[Any]:
+    name = network_name(environment)
+    # The engine's own filter also takes names that only begin like this one: another stack's, with a longer port.
+    return [network for network in client.networks.list(names=[name]) if network.name == name]
 
 
 def check_ports(environment: Environment) -> list[PlatformError]:
