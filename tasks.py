@@ -89,9 +89,10 @@ def register(_: Context, workflow_path: str, env: str = "local") -> None:
     """Hand over a workflow: build its image, push it, and create a deployment for each of its flows."""
     from pathlib import Path
 
+    from environments import local_stack
     from register_action import deployments, discovery, workflow_image
 
-    environment, folder = load(env), Path(workflow_path)
+    environment, folder = local_stack.require_running(load(env)), Path(workflow_path)
     with steps() as run:
         found = run("Flows", discovery.find_flows, folder)
         image = run("Workflow image", workflow_image.build, environment, folder, after=(found,))
@@ -116,9 +117,10 @@ def register(_: Context, workflow_path: str, env: str = "local") -> None:
 @command
 def run(_: Context, name: str, env: str = "local", param: list[str] | None = None, wait: bool = True) -> int:
     """Run a workflow now, show its logs, and exit 0 when it is COMPLETED."""
+    from environments import local_stack
     from register_action import runs
 
-    environment = load(env)
+    environment = local_stack.require_running(load(env))
     _flow, deployment = runs.resolve(environment, name)
     run_id = runs.start(environment, deployment, runs.parse_parameters(param or []))
     return 0 if not wait or runs.follow(environment, run_id) else 1
@@ -144,9 +146,10 @@ def outputs(_: Context, env: str = "local", json: bool = False) -> None:
     from dataclasses import asdict
     from json import dumps
 
+    from environments import local_stack
     from infra import terraform
 
-    values = asdict(terraform.outputs(load(env)))
+    values = asdict(terraform.outputs(local_stack.require_running(load(env))))
     if json:
         print(dumps(values, indent=2))
     else:
@@ -159,14 +162,7 @@ def doctor(_: Context, env: str = "local") -> int:
     """Check tools, Docker engine, credentials and Prefect, and say what to do about each that is wrong."""
     from infra import checks
 
-    results = checks.results(load(env))
-    table(
-        [
-            ("ok" if problem is None else "WRONG", title, found if problem is None else str(problem))
-            for title, found, problem in results
-        ]
-    )
-    return 0 if all(problem is None for _, _, problem in results) else 1
+    return checks.show(load(env))
 
 
 @task(
@@ -180,10 +176,11 @@ def doctor(_: Context, env: str = "local") -> int:
 @command
 def logs(_: Context, name: str, env: str = "local", follow: bool = False, lines: int = 100) -> None:
     """Show what the agent, or the last run of a workflow, wrote."""
+    from environments import local_stack
     from infra import logs as cloudwatch
     from register_action import runs, workflow_image
 
-    environment = load(env)
+    environment = local_stack.require_running(load(env))
     of_agent = name == "agent"
     group = environment.agent_name if of_agent else f"{environment.prefix}_workflows"
     prefix = "" if of_agent else f"{workflow_image.slug(runs.resolve(environment, name)[0])}/"
@@ -207,12 +204,13 @@ def logs(_: Context, name: str, env: str = "local", follow: bool = False, lines:
 def agent(_: Context, env: str = "local", up: bool = False, down: bool = False) -> None:
     """Start or stop the agent of a deployed environment."""
     from agent import rollout
+    from environments import local_stack
     from environments.errors import PlatformError
     from infra import terraform
 
     if up == down:
         raise PlatformError("say either --up or --down", todo="invoke agent --up")
-    environment = load(env)
+    environment = local_stack.require_running(load(env))
     with steps() as run:
         made = run("Outputs", terraform.outputs, environment)
         run("Agent", rollout.roll_out, environment, made, False, environment.agent_count if up else 0)
@@ -222,7 +220,8 @@ def agent(_: Context, env: str = "local", up: bool = False, down: bool = False) 
 @command
 def unlock(_: Context, lock: str, env: str = "local") -> None:
     """Release Terraform's lock that a dead run left behind."""
+    from environments import local_stack
     from infra import terraform
 
-    terraform.unlock(load(env), lock)
+    terraform.unlock(local_stack.require_running(load(env)), lock)
     say("released; invoke deploy goes on")

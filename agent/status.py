@@ -23,7 +23,10 @@ class Component:
 def components(environment: Environment) -> list[Component]:
     """All parts of the environment, looked at side by side."""
     servers = (
-        [Component(title, state == "running", state) for title, state in local_stack.state(environment).items()]
+        [
+            Component(title, state == "running", state if state == "running" else f"{state}; invoke deploy starts it")
+            for title, state in local_stack.state(environment).items()
+        ]
         if environment.is_local
         else []
     )

@@ -142,6 +142,20 @@ def state(environment: Environment) -> dict[str, str]:
     }
 
 
+def require_running(environment: Environment) -> Environment:
+    """The environment, if what it needs on this machine runs; only local needs anything.
+
+    Raises:
+        PlatformError: a server of local does not run.
+    """
+    states = state(environment) if environment.is_local else {}
+    if down := [f"{title}: {how}" for title, how in states.items() if how != "running"]:
+        raise PlatformError(
+            f"environment {environment.name} is not running", ", ".join(down), "invoke deploy starts it"
+        )
+    return environment
+
+
 def docker_client() -> Any:
     """A client of this machine's Docker engine.
 
@@ -271,6 +285,7 @@ def _stop_process(process: Any) -> None:
 
     with contextlib.suppress(psutil.NoSuchProcess):
         process.terminate()
+        process.resume()  # one that was suspended could not end
         try:
             process.wait(STOP_TIMEOUT_SECONDS)
         except psutil.TimeoutExpired:

@@ -14,6 +14,13 @@ from functional_tests.platform import Platform
 PREFIX = "local_dataflow_automation"
 
 
+@pytest.mark.parametrize("arguments", [["status"], ["run", "sample_workflow"], ["outputs"], ["logs", "agent"]])
+def test_before_the_first_start_every_task_says_what_to_do(platform: Platform, arguments: list[str]) -> None:
+    refused = platform.invoke(*arguments, check=False)
+    assert refused.returncode == 1
+    assert "invoke deploy starts it" in refused.stdout
+
+
 def test_plan_before_the_first_deploy_says_what_will_be_made(platform: Platform) -> None:
     planned = platform.invoke("plan", check=False)
     assert planned.returncode == 2

@@ -114,15 +114,13 @@ def test_an_engine_that_does_not_answer_is_told_before_anything_changes(deployed
     assert "AWS infrastructure" not in refused.stdout
 
 
-def test_prefect_out_of_reach_is_told(deployed: Platform) -> None:
-    prefect = psutil.Process(deployed.servers()["prefect"])
-    prefect.suspend()
-    try:
-        status = deployed.invoke("run", "sample_workflow", check=False)
-    finally:
-        prefect.resume()
-    assert status.returncode == 1
-    assert "out of reach" in status.stdout
+def test_a_prefect_server_that_hangs_is_told_and_the_next_deploy_heals_it(deployed: Platform) -> None:
+    psutil.Process(deployed.servers()["prefect"]).suspend()
+    refused = deployed.invoke("run", "sample_workflow", check=False)
+    assert refused.returncode == 1
+    assert "Prefect server: not answering" in refused.stdout
+    deployed.invoke("deploy")
+    assert deployed.status()["ok"] is True
 
 
 def terraform_processes(platform: Platform) -> list[psutil.Process]:

@@ -35,20 +35,37 @@ def results(environment: Environment) -> list[tuple[str, str, PlatformError | No
         return list(pool.map(lambda check: _run(environment, check), checks(environment)))
 
 
+def show(environment: Environment) -> int:
+    """Print every check and what to do about each that failed; gives 0 when all is well, else 1."""
+    found = results(environment)
+    console.table(
+        [("WRONG" if problem else "ok", title, problem.what if problem else text) for title, text, problem in found]
+    )
+    problems = _distinct(found)
+    for problem in problems:
+        console.say()
+        console.say(str(problem))
+    return 1 if problems else 0
+
+
 def require(environment: Environment) -> None:
     """Raise one error that lists all that is wrong.
 
     Raises:
         PlatformError: at least one check failed; nothing has been changed.
     """
-    # Several checks can fail for one reason, such as no engine: it is told once.
-    problems = list({str(problem): problem for _, _, problem in results(environment) if problem}.values())
+    problems = _distinct(results(environment))
     if len(problems) == 1:
         raise problems[0]
     if problems:
         listed = [f"{p.what}: {p.why}".replace("\n", "; ") + (f"\n  → {p.todo}" if p.todo else "") for p in problems]
         raise PlatformError(f"{len(problems)} things are in the way; nothing was changed", "\n".join(listed))
     console.note("settings, tools, engine, credentials and Prefect are fine")
+
+
+def _distinct(found: list[tuple[str, str, PlatformError | None]]) -> list[PlatformError]:
+    """The problems; several checks can fail for one reason, such as no engine, which is told once."""
+    return list({str(problem): problem for _, _, problem in found if problem}.values())
 
 
 def _run(environment: Environment, check: Check) -> tuple[str, str, PlatformError | None]:

@@ -147,7 +147,7 @@ def test_when_the_servers_of_local_are_down_nobody_is_asked(
     monkeypatch.setattr(status.local_stack, "state", lambda _: {"emulated AWS": "stopped", "Prefect server": "running"})
     parts = _by_name(local)
 
-    assert parts["emulated AWS"] == Component("emulated AWS", False, "stopped")
+    assert parts["emulated AWS"] == Component("emulated AWS", False, "stopped; invoke deploy starts it")
     assert parts["Prefect server"].ok
     assert not any(part.ok for name, part in parts.items() if name != "Prefect server")
 

@@ -204,3 +204,19 @@ def test_log_tail_takes_the_last_lines_even_of_broken_text(tmp_path: Path) -> No
 
     assert empty == []
     assert [line.split()[1] for line in local_stack.log_tail(log, 3)] == ["27", "28", "29"]
+
+
+@pytest.mark.parametrize("how", ["stopped", "not answering"])
+def test_tasks_that_need_a_running_local_are_told_which_server_is_down(
+    local: Environment, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(local_stack, "state", lambda _: {"emulated AWS": "running", "Prefect server": how})
+    with pytest.raises(PlatformError) as caught:
+        local_stack.require_running(local)
+
+    assert caught.value.why == f"Prefect server: {how}"
+    assert "invoke deploy" in caught.value.todo
+
+
+def test_on_aws_nothing_needs_to_run_on_this_machine(environment: Environment) -> None:
+    assert local_stack.require_running(environment) is environment
