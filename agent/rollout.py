@@ -19,6 +19,9 @@ from infra.terraform import Outputs
 STEADY_TIMEOUT_SECONDS = 600
 POLL_SECONDS = 1.0
 GIVE_UP_AFTER_TASKS = 2
+LAST_WORDS_TIMEOUT_SECONDS = 10.0
+LOG_STREAM_PREFIX = "agent/agent/"
+"""Prefix and container of the agent's task definition; the task's id follows."""
 
 
 def roll_out(environment: Environment, outputs: Outputs, key_changed: bool, count: int | None = None) -> None:
@@ -140,19 +143,36 @@ def _missing(environment: Environment, service: dict[str, Any], newest: dict[str
 
 
 def _failed(environment: Environment, why: str) -> PlatformError:
-    reasons = []
-    if stopped := _tasks(environment, "STOPPED"):
-        found = client(environment, "ecs").describe_tasks(cluster=environment.agent_name, tasks=stopped[:100])["tasks"]
-        last = max(found, key=lambda task: str(task.get("stoppedAt", task.get("createdAt", ""))))
-        reasons.append(f"task stopped: {last.get('stoppedReason', 'no reason given')}")
-        reasons += [
-            f"container {container['name']} exited with {container['exitCode']} {container.get('reason', '')}".rstrip()
-            for container in last["containers"]
-            if container.get("exitCode") is not None
-        ]
-    lines = last_lines(environment, environment.agent_name)
+    stopped = _tasks(environment, "STOPPED")[:100]
+    tasks = (
+        client(environment, "ecs").describe_tasks(cluster=environment.agent_name, tasks=stopped)["tasks"]
+        if stopped
+        else []
+    )
+    tasks.sort(key=lambda task: str(task.get("stoppedAt", task.get("createdAt", ""))), reverse=True)
+    reasons = [f"task stopped: {task.get('stoppedReason', 'no reason given')}" for task in tasks[:1]]
+    reasons += [
+        f"container {container['name']} exited with {container['exitCode']} {container.get('reason', '')}".rstrip()
+        for task in tasks[:1]
+        for container in task["containers"]
+        if container.get("exitCode") is not None
+    ]
+    lines = _last_words(environment, tasks)
     return PlatformError(
         "the agent did not come up",
         "\n".join([why, *reasons, *(f"| {line}" for line in lines)]),
         f"correct it and run invoke deploy --env {environment.name} again",
     )
+
+
+def _last_words(environment: Environment, tasks: list[dict[str, Any]]) -> list[str]:
+    """The last lines of the newest of these tasks that wrote any; they reach CloudWatch a moment after the end."""
+    streams = [f"{LOG_STREAM_PREFIX}{task['taskArn'].rsplit('/', 1)[-1]}" for task in tasks[:5]] or [LOG_STREAM_PREFIX]
+    deadline = time.monotonic() + LAST_WORDS_TIMEOUT_SECONDS
+    while True:
+        for stream in streams:
+            if lines := last_lines(environment, environment.agent_name, stream):
+                return lines
+        if time.monotonic() > deadline:
+            return []
+        time.sleep(POLL_SECONDS)
