@@ -329,17 +329,24 @@ root_can_ping() {
     as_root curl --fail --silent --max-time 5 --unix-socket "$DOCKER_SOCKET" http://docker/_ping
 }
 
+forget_dead() { # PID FILE...: an engine that was killed leaves these behind, and the next one would wait for it
+    local file
+    for file; do
+        # A process that has died has no program any more, even while its parent has not noticed (a zombie).
+        case $(as_root readlink "/proc/$(as_root cat "$file")/exe") in
+            */dockerd* | */containerd*) ;;
+            *) as_root rm -f "$file" ;;
+        esac
+    done
+}
+
 start_engine() {
-    local pid
     if [ -d /run/systemd/system ]; then
         as_root systemctl enable --now docker
         return
     fi
-    # An engine that was killed leaves its pid behind, and the next one would not start over it.
-    if pid=$(as_root cat /var/run/docker.pid); then
-        [ "$(cat "/proc/$pid/comm")" != dockerd ] || return 0 # it is just coming up
-        as_root rm -f /var/run/docker.pid
-    fi
+    forget_dead /var/run/docker.pid /var/run/docker/containerd/containerd.pid
+    [ ! -e /var/run/docker.pid ] || return 0 # it is just coming up
     doing 'starting the Docker engine (no systemd here; log: /var/log/dockerd.log)'
     # On its own: it outlives this script and keeps none of its files open.
     as_root sh -c 'exec 3>&-; setsid dockerd >>/var/log/dockerd.log 2>&1 </dev/null &'
