@@ -4,7 +4,7 @@ from agent import image, project
 from environments import console, local_stack
 from environments.errors import PlatformError
 from environments.settings import Environment
-from infra import state, terraform
+from infra import images, state, terraform
 from infra.aws import check_account, client
 
 
@@ -42,11 +42,15 @@ def _stop_workflows(environment: Environment) -> None:
 
 
 def _remove_workflow_repositories(environment: Environment) -> None:
+    """Only those that register made for this environment: others in the account may have names that begin alike."""
     ecr = client(environment, "ecr")
+    ours = images.register_tags(environment)
     for page in ecr.get_paginator("describe_repositories").paginate():
         for repository in page["repositories"]:
             if repository["repositoryName"].startswith(f"{environment.name}_"):
-                ecr.delete_repository(repositoryName=repository["repositoryName"], force=True)
+                tags = ecr.list_tags_for_resource(resourceArn=repository["repositoryArn"])["tags"]
+                if all(tag in tags for tag in ours):
+                    ecr.delete_repository(repositoryName=repository["repositoryName"], force=True)
 
 
 def _deregister_task_definitions(environment: Environment) -> None:

@@ -226,6 +226,11 @@ def repository_exists(environment: Environment, repository: str) -> bool:
     return True
 
 
+def register_tags(environment: Environment) -> list[dict[str, str]]:
+    """Tags of the repositories that register makes; by them destroy knows which are the environment's."""
+    return [{"Key": "environment", "Value": environment.name}, {"Key": "managed_by", "Value": "register"}]
+
+
 def ensure_repository(environment: Environment, repository: str) -> None:
     """Make an ECR repository if it is missing: immutable tags, scanned on push, the last 20 images kept."""
     ecr = client(environment, "ecr")
@@ -234,7 +239,7 @@ def ensure_repository(environment: Environment, repository: str) -> None:
             repositoryName=repository,
             imageTagMutability="IMMUTABLE",
             imageScanningConfiguration={"scanOnPush": True},
-            tags=[{"Key": "environment", "Value": environment.name}, {"Key": "managed_by", "Value": "register"}],
+            tags=register_tags(environment),
         )
     except ecr.exceptions.RepositoryAlreadyExistsException:
         with contextlib.suppress(ecr.exceptions.LifecyclePolicyNotFoundException):

@@ -118,3 +118,14 @@ def test_local_goes_with_its_servers(local: Environment, calls: list[str], monke
     teardown.destroy(local)
 
     assert calls == []
+
+
+def test_repositories_that_register_did_not_make_stay(
+    environment: Environment, aws_mocked: Aws, calls: list[str]
+) -> None:
+    """Other teams of the account may well call theirs `dev_...` or `test_...`."""
+    _workflows(aws_mocked, environment)
+    aws_mocked("ecr").create_repository(repositoryName=f"{environment.name}_of_another_team")
+    teardown.destroy(environment)
+
+    assert _left(aws_mocked)[0] == [f"{environment.name}_of_another_team"]
