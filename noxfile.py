@@ -43,7 +43,8 @@ def dev_unit(session: nox.Session) -> None:
 def test_functional(session: nox.Session) -> None:
     """Unit tests, then functional tests: the whole platform on this machine, with real containers."""
     run_unit_tests(session)
-    run(session, "pytest", "functional_tests", *session.posargs)
+    # They share one platform, in order: what fails after the first one says nothing of its own.
+    run(session, "pytest", "functional_tests", "--maxfail=1", *session.posargs)
 
 
 @nox.session

@@ -12,6 +12,7 @@ The functions replaced here are private ones of a pinned version: the functional
 """
 
 import asyncio
+import contextlib
 import copy
 import logging
 import os
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 SAVE_AFTER_QUIET_SECONDS = 1.0
+SAVED = "saved.txt"
 HOST_NAME = "host.docker.internal"
 
 
@@ -37,6 +39,9 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
         network: id of the containers' Docker network.
     """
     import signal
+
+    state = Path(os.environ["STATE_DIR"])
+    start_empty_if_incomplete(state, Path(os.environ["S3_DATA_DIR"]))
 
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
@@ -60,22 +65,35 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
 
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop)
-    start_empty_without_state(Path(os.environ["STATE_DIR"]), Path(os.environ["S3_DATA_DIR"]))
     logging.getLogger("persistence").setLevel(logging.WARNING)
     changes = Changes()
-    threading.Thread(target=save_changes, args=(ministack, changes), daemon=True, name="save").start()
+    threading.Thread(target=save_changes, args=(ministack, changes, state), daemon=True, name="save").start()
     await hypercorn_serve(recording(ministack.app, changes), config, shutdown_trigger=stopped.wait)
     # Everything is saved and stopped; threads that wait for queues and containers must not keep the process.
     os._exit(0)
 
 
-def start_empty_without_state(state: Path, objects: Path) -> None:
-    """Forget the stored S3 objects when nothing else was saved before a crash.
+def start_empty_if_incomplete(state: Path, objects: Path) -> None:
+    """Forget everything when a service's saved state is gone.
 
-    Terraform's state would speak of things that are gone; an empty account is what a deploy can start from.
+    What is left would speak of things that no longer exist, Terraform's state above all; an empty account is what a
+    deploy can start from.
     """
-    if not any(state.glob("*.json")):
+    there = {file.name for file in state.glob("*.json")}
+    known = state / SAVED
+    expected = set(known.read_text(encoding="utf-8").split()) if known.exists() else set()
+    if not there or expected - there:
         shutil.rmtree(objects, ignore_errors=True)
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def remember_what_is_saved(state: Path) -> None:
+    """Write down which services have saved state, for `start_empty_if_incomplete`."""
+    names = sorted(file.name for file in state.glob("*.json"))
+    draft = state / f"{SAVED}.draft"
+    with contextlib.suppress(OSError):  # a full disk; the list from before still holds
+        draft.write_text("\n".join(names), encoding="utf-8")
+        draft.replace(state / SAVED)
 
 
 class Changes:
@@ -101,7 +119,7 @@ def recording(application: Any, changes: Changes) -> Any:
     return recorded
 
 
-def save_changes(ministack: Any, changes: Changes) -> None:
+def save_changes(ministack: Any, changes: Changes, state: Path) -> None:
     """For ever: write state to disk once it has been quiet for a moment. Image layers are large: only when pushed."""
     from ministack.core.persistence import save_all
 
@@ -115,6 +133,7 @@ def save_changes(ministack: Any, changes: Changes) -> None:
         if latest_images == saved_images:
             services.pop("ecr", None)
         save_all(services)
+        remember_what_is_saved(state)
         saved, saved_images = latest, latest_images
 
 

@@ -14,8 +14,9 @@ from environments.emulated_aws import (
     adapt_tasks,
     recording,
     registry_image,
+    remember_what_is_saved,
     save_changes,
-    start_empty_without_state,
+    start_empty_if_incomplete,
 )
 
 PORT, GATEWAY, NETWORK = 4566, "172.30.0.1", "network-id"
@@ -83,7 +84,9 @@ def test_request_that_fails_halfway_counts_as_a_change() -> None:
     assert changes.anything > 0
 
 
-def test_state_is_saved_once_after_changes_and_images_only_when_pushed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_is_saved_once_after_changes_and_images_only_when_pushed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     saved: list[set[str]] = []
     arrived = threading.Event()
 
@@ -98,7 +101,7 @@ def test_state_is_saved_once_after_changes_and_images_only_when_pushed(monkeypat
     monkeypatch.setattr(emulated_aws, "SAVE_AFTER_QUIET_SECONDS", 0.02)
     ministack = types.SimpleNamespace(_build_persistence_save_dict=lambda: {"ecs": 1, "ecr": 2})
     changes = Changes()
-    threading.Thread(target=save_changes, args=(ministack, changes), daemon=True).start()
+    threading.Thread(target=save_changes, args=(ministack, changes, tmp_path), daemon=True).start()
 
     time.sleep(0.1)
     untouched = list(saved)
@@ -116,25 +119,43 @@ def test_state_is_saved_once_after_changes_and_images_only_when_pushed(monkeypat
 
 
 @pytest.mark.parametrize(
-    ("saved", "kept"),
-    [(["s3.json", "ecs.json"], True), (["ecs.json"], True), ([], False), (["ecs.json.tmp"], False)],
-    ids=["saved", "something-saved", "nothing-saved", "half-written"],
+    ("there", "kept"),
+    [
+        (["s3.json", "ecs.json"], True),
+        (["s3.json", "ecs.json", "new.json"], True),
+        (["ecs.json"], False),
+        ([], False),
+        (["ecs.json.tmp", "s3.json.tmp"], False),
+    ],
+    ids=["complete", "one-more", "one-lost", "all-lost", "half-written"],
 )
-def test_objects_are_kept_only_beside_saved_state(tmp_path: Path, saved: list[str], kept: bool) -> None:
+def test_an_account_whose_state_is_incomplete_starts_empty(tmp_path: Path, there: list[str], kept: bool) -> None:
     state, stored = tmp_path / "state", tmp_path / "s3" / "bucket" / "terraform.tfstate"
     for folder in (state, stored.parent):
         folder.mkdir(parents=True)
-    for name in saved:
-        (state / name).write_text("{}")
     stored.write_text("{}")
-    start_empty_without_state(state, tmp_path / "s3")
+    for name in ("s3.json", "ecs.json"):
+        (state / name).write_text("{}")
+    remember_what_is_saved(state)
+    for name in ("s3.json", "ecs.json"):
+        (state / name).unlink()
+    for name in there:
+        (state / name).write_text("{}")
+    start_empty_if_incomplete(state, tmp_path / "s3")
 
     assert stored.exists() is kept
-    assert sorted(file.name for file in state.iterdir()) == sorted(saved)
+    assert sorted(file.name for file in state.glob("*.json")) == (sorted(there) if kept else [])
+
+
+def test_state_saved_by_an_orderly_stop_alone_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "ecs.json").write_text("{}")
+    start_empty_if_incomplete(tmp_path, tmp_path / "s3")
+
+    assert (tmp_path / "ecs.json").exists()
 
 
 def test_first_start_finds_no_folders_at_all(tmp_path: Path) -> None:
-    start_empty_without_state(tmp_path / "state", tmp_path / "s3")
+    start_empty_if_incomplete(tmp_path / "state", tmp_path / "s3")
 
     assert list(tmp_path.iterdir()) == []
 

@@ -81,11 +81,12 @@ def test_after_a_crash_of_both_servers_the_next_deploy_heals(sample_workflow: Pl
 
 def test_after_a_crash_that_lost_the_saved_state_the_next_deploy_heals(sample_workflow: Platform) -> None:
     psutil.Process(sample_workflow.servers()["aws"]).kill()
+    wait_for("the emulated AWS to be gone", lambda: "aws" not in sample_workflow.servers())
     for file in (sample_workflow.folder / ".local/local/aws/state").glob("*.json"):
         file.unlink()
     sample_workflow.invoke("deploy")
     assert sample_workflow.status()["ok"] is True
-    sample_workflow.invoke("register", "--workflow-path", "examples/sample_workflow")
+    sample_workflow.invoke("register", "--workflow-path", "examples/sample_workflow/workflow")
     assert "Completed" in sample_workflow.invoke("run", "sample_workflow").stdout
 
 
