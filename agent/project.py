@@ -9,13 +9,11 @@ from typing import Any
 
 from environments import console
 from environments.prefect_api import prefect_client
-from environments.settings import Environment
+from environments.settings import EXECUTION_ENVIRONMENTS, Environment
 from infra.images import Image
 from infra.terraform import Outputs
 
 CONTAINER = "workflow"
-CAPACITY_PROVIDERS = {"ecs_fargate": "FARGATE", "ecs_fargate_spot": "FARGATE_SPOT"}
-"""Execution environments and what AWS calls them; the one table of the choices there are."""
 
 
 def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
@@ -68,6 +66,8 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
         "prefect_api_key_secret_arn" if environment.uses_prefect_cloud else "prefect_api_auth_string_secret_arn"
     )
 
+    runs_on = EXECUTION_ENVIRONMENTS[environment.execution_environment]
+
     def variable(title: str, kind: str, default: Any = None, **more: Any) -> dict[str, Any]:
         return {"title": title, "type": kind, **({} if default is None else {"default": default}), **more}
 
@@ -89,9 +89,10 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
                 "capacity_provider": variable(
                     "Capacity provider",
                     "string",
-                    CAPACITY_PROVIDERS[environment.execution_environment],
-                    enum=list(CAPACITY_PROVIDERS.values()),
+                    runs_on["capacity_provider"],
+                    enum=sorted({choice["capacity_provider"] for choice in EXECUTION_ENVIRONMENTS.values()}),
                 ),
+                "compatibility": variable("Compatibility", "string", runs_on["compatibility"], enum=["FARGATE", "EC2"]),
             },
         },
         "job_configuration": {
@@ -105,7 +106,7 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
             key_secret: outputs.prefect_key_secret_arn,
             "task_definition": {
                 "family": f"{environment.prefix}_workflow_{{{{ family }}}}",
-                "requiresCompatibilities": ["FARGATE"],
+                "requiresCompatibilities": ["{{ compatibility }}"],
                 "networkMode": "awsvpc",
                 "cpu": "{{ cpu }}",
                 "memory": "{{ memory }}",

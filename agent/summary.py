@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from agent.status import Component
-from environments import console, local_stack
+from environments import console
 from environments.secrets import key_file
 from environments.settings import ROOT, Environment
 from infra.images import Image
@@ -15,7 +15,7 @@ def show(environment: Environment, image: Image, steps: list[console.Step]) -> N
     """Print what a deploy made, where it is, how long each step took, and what to type next."""
     rows = [
         ("Prefect project", environment.prefix),
-        ("Prefect page", page_url(environment)),
+        ("Prefect page", environment.prefect_page_url),
         ("Agent image", image.uri),
         (
             "AWS",
@@ -31,17 +31,7 @@ def show(environment: Environment, image: Image, steps: list[console.Step]) -> N
     slowest = sorted((step for step in steps if step.seconds >= 0.1), key=lambda step: -step.seconds)
     console.say("took   " + ", ".join(f"{step.name} {step.seconds:.1f} s" for step in slowest), "dim")
     option = "" if environment.name == "local" else f" --env {environment.name}"
-    console.say(f"next: .venv/bin/invoke register --workflow-path examples/sample_workflow{option}", "bold")
-
-
-def page_url(environment: Environment) -> str:
-    """Where a browser on this machine finds Prefect's page of the environment."""
-    if environment.is_local:
-        return local_stack.page_url(environment)
-    if environment.uses_prefect_cloud:
-        accounts = environment.prefect_api_url.partition("/accounts/")[2].replace("workspaces", "workspace")
-        return f"https://app.prefect.cloud/account/{accounts}"
-    return environment.prefect_api_url.removesuffix("/api")
+    console.say(f"next: .venv/bin/invoke register --workflow-path examples/sample_workflow/workflow{option}", "bold")
 
 
 def show_status(
@@ -55,7 +45,7 @@ def show_status(
                 {
                     "environment": environment.name,
                     "ok": well,
-                    "prefect_page": page_url(environment),
+                    "prefect_page": environment.prefect_page_url,
                     "components": [dataclasses.asdict(part) for part in parts],
                     "workflows": workflows,
                 },
@@ -63,12 +53,12 @@ def show_status(
             )
         )
         return 0 if well else 1
-    console.say(f"environment {environment.name}  {page_url(environment)}", "bold")
+    console.say(f"environment {environment.name}  {environment.prefect_page_url}", "bold")
     console.table([("ok" if part.ok else "--", part.name, part.state) for part in parts])
     if workflows:
         console.say()
         console.table(
-            [(flow["flow"], flow["version"], flow["last_run"]) for flow in workflows],
+            [(flow["name"], flow["version"][:12], flow["last_run"]) for flow in workflows],
             ("workflow", "version", "last run"),
         )
     return 0 if well else 1

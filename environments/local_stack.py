@@ -101,12 +101,7 @@ def start(environment: Environment) -> None:
         network = ensure_network(environment)
         outcomes = list(pool.map(lambda server: _start_server(environment, server), servers(environment, network)))
     check_prefect(environment)
-    console.note("already running" if not any(outcomes) else f"Prefect page at {page_url(environment)}")
-
-
-def page_url(environment: Environment) -> str:
-    """Where the Prefect server's page opens in a browser on this machine."""
-    return environment.operator_prefect_api_url.removesuffix("/api")
+    console.note("already running" if not any(outcomes) else f"Prefect page at {environment.prefect_page_url}")
 
 
 def stop(environment: Environment) -> None:
@@ -290,7 +285,7 @@ def _stop_process(process: Any) -> None:
             process.wait(STOP_TIMEOUT_SECONDS)
         except psutil.TimeoutExpired:
             process.kill()
-            process.wait(5)
+            process.wait(STOP_TIMEOUT_SECONDS)
 
 
 def _answers(server: Server) -> bool:

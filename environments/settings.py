@@ -20,7 +20,14 @@ from environments.fargate import size_problem
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS_FOLDER = ROOT / "environments"
-EXECUTION_ENVIRONMENTS = ("ecs_fargate", "ecs_fargate_spot")
+EXECUTION_ENVIRONMENTS: dict[str, dict[str, str]] = {
+    "ecs_fargate": {"capacity_provider": "FARGATE", "compatibility": "FARGATE"},
+    "ecs_fargate_spot": {"capacity_provider": "FARGATE_SPOT", "compatibility": "FARGATE"},
+}
+"""Where a workflow can run, and the job variables that bring it there; the one table of the choices there are.
+
+A capacity provider must belong to the workflows cluster (infra/clusters.tf); compatibility is FARGATE or EC2.
+"""
 LOG_RETENTION_DAYS = (
     1,
     3,
@@ -150,6 +157,14 @@ class Environment:
     def prefect_port(self) -> int:
         """The port of the Prefect server, from its URL."""
         return _port(self.prefect_api_url)
+
+    @property
+    def prefect_page_url(self) -> str:
+        """Where a browser on this machine finds Prefect's page."""
+        if self.uses_prefect_cloud:
+            accounts = self.prefect_api_url.partition("/accounts/")[2].replace("workspaces", "workspace")
+            return f"https://app.prefect.cloud/account/{accounts}"
+        return self.operator_prefect_api_url.removesuffix("/api")
 
     @property
     def tfvars(self) -> Path:

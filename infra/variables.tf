@@ -129,14 +129,9 @@ variable "workflow_memory" {
 }
 
 variable "execution_environment" {
-  description = "Where a workflow runs that asks for nothing else: ecs_fargate, or ecs_fargate_spot (cheap, interruptible)."
+  description = "Where a workflow runs that asks for nothing else; EXECUTION_ENVIRONMENTS in environments/settings.py lists the choices."
   type        = string
   default     = "ecs_fargate"
-
-  validation {
-    condition     = contains(["ecs_fargate", "ecs_fargate_spot"], var.execution_environment)
-    error_message = "execution_environment must be ecs_fargate or ecs_fargate_spot."
-  }
 }
 
 variable "log_retention_days" {

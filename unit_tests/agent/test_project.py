@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 
 from agent import project
-from agent.project import CAPACITY_PROVIDERS, base_job_template
-from environments.settings import Environment
+from agent.project import base_job_template
+from environments.settings import EXECUTION_ENVIRONMENTS, Environment
 from infra.images import Image
 from infra.terraform import Outputs
 from unit_tests.conftest import PREFECT_CLOUD
@@ -89,7 +89,7 @@ def test_runs_get_the_kind_of_key_that_their_prefect_takes(
     assert other not in configuration
 
 
-@pytest.mark.parametrize("execution_environment", list(CAPACITY_PROVIDERS))
+@pytest.mark.parametrize("execution_environment", list(EXECUTION_ENVIRONMENTS))
 def test_execution_environment_of_the_settings_is_the_default(
     environment: Environment, outputs: Outputs, execution_environment: str
 ) -> None:
@@ -97,7 +97,7 @@ def test_execution_environment_of_the_settings_is_the_default(
     rendered = _render(base_job_template(changed, outputs, IMAGE))
 
     assert rendered.task_run_request["capacityProviderStrategy"] == [
-        {"capacityProvider": CAPACITY_PROVIDERS[execution_environment], "weight": 1}
+        {"capacityProvider": EXECUTION_ENVIRONMENTS[execution_environment]["capacity_provider"], "weight": 1}
     ]
 
 

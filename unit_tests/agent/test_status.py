@@ -153,7 +153,7 @@ def test_when_the_servers_of_local_are_down_nobody_is_asked(
 
 
 PARTS = [Component("agent", True, "1 of 1 running"), Component("Prefect project", True, "x")]
-WORKFLOW = {"flow": "sales", "version": "abc", "last_run": "COMPLETED"}
+WORKFLOW = {"name": "sales", "version": "abc", "last_run": "COMPLETED"}
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -1,29 +1,9 @@
-import dataclasses
-
 import pytest
 
 from agent import image, summary
 from environments.console import Step
 from environments.secrets import prefect_key
 from environments.settings import Environment
-
-
-@pytest.mark.parametrize(
-    ("url", "page"),
-    [
-        (
-            "https://api.prefect.cloud/api/accounts/1-2/workspaces/3-4",
-            "https://app.prefect.cloud/account/1-2/workspace/3-4",
-        ),
-        ("https://prefect.internal/api", "https://prefect.internal"),
-    ],
-)
-def test_page_of_prefect_is_one_that_a_browser_finds(environment: Environment, url: str, page: str) -> None:
-    assert summary.page_url(dataclasses.replace(environment, prefect_api_url=url)) == page
-
-
-def test_local_page_is_on_this_machine(local: Environment) -> None:
-    assert summary.page_url(local) == f"http://127.0.0.1:{local.prefect_port}"
 
 
 def test_summary_says_what_comes_next(environment: Environment, capsys: pytest.CaptureFixture[str]) -> None:

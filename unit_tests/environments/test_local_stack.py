@@ -187,10 +187,6 @@ def test_servers_do_not_inherit_the_keys_of_other_environments(
     assert "key-of-production" not in log
 
 
-def test_page_is_where_the_api_is_without_api(local: Environment) -> None:
-    assert local_stack.page_url(local) == f"http://127.0.0.1:{local.prefect_port}"
-
-
 def test_two_stacks_on_one_machine_have_networks_of_their_own(local: Environment) -> None:
     other = dataclasses.replace(local, aws_endpoint_url="http://127.0.0.1:4567")
 

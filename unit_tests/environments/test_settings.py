@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from agent.project import CAPACITY_PROVIDERS
 from environments import settings
 from environments.errors import PlatformError
 from environments.settings import Environment, load
@@ -352,7 +351,7 @@ def test_setting_has_the_default_and_type_of_its_terraform_variable(name: str) -
         assert variable["default"] == field.default
 
 
-def test_terraform_allows_the_same_execution_environments_and_log_retentions() -> None:
+def test_terraform_allows_the_same_log_retentions() -> None:
     text = VARIABLES_TF.read_text()
 
     def listed(variable: str) -> list[str]:
@@ -360,12 +359,7 @@ def test_terraform_allows_the_same_execution_environments_and_log_retentions() -
         assert found
         return [value.strip(' "') for value in found[1].split(",")]
 
-    assert tuple(listed("execution_environment")) == settings.EXECUTION_ENVIRONMENTS
     assert tuple(map(int, listed("log_retention_days"))) == settings.LOG_RETENTION_DAYS
-
-
-def test_every_execution_environment_has_a_capacity_provider() -> None:
-    assert set(settings.EXECUTION_ENVIRONMENTS) == set(CAPACITY_PROVIDERS)
 
 
 def test_local_prefect_is_reached_by_loopback_from_this_machine(local: Environment) -> None:
@@ -387,3 +381,21 @@ def test_only_prefect_cloud_itself_counts_as_cloud(environment: Environment, url
     assert changed.uses_prefect_cloud is cloud
     assert changed.prefect_port == port
     assert changed.operator_prefect_api_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "page"),
+    [
+        (
+            "https://api.prefect.cloud/api/accounts/1-2/workspaces/3-4",
+            "https://app.prefect.cloud/account/1-2/workspace/3-4",
+        ),
+        ("https://prefect.internal/api", "https://prefect.internal"),
+    ],
+)
+def test_page_of_prefect_is_one_that_a_browser_finds(environment: Environment, url: str, page: str) -> None:
+    assert dataclasses.replace(environment, prefect_api_url=url).prefect_page_url == page
+
+
+def test_local_page_is_on_this_machine(local: Environment) -> None:
+    assert local.prefect_page_url == f"http://127.0.0.1:{local.prefect_port}"
