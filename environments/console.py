@@ -8,16 +8,20 @@ import contextvars
 import dataclasses
 import functools
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from environments import github_actions
 from environments.errors import PlatformError
 
 _PROGRESS_INTERVAL_SECONDS = 5.0
 _current_step: contextvars.ContextVar["Step | None"] = contextvars.ContextVar("step", default=None)
+_spoken_aside: contextvars.ContextVar[bool] = contextvars.ContextVar("spoken_aside", default=False)
 _interruptions: list[Callable[[], None]] = []
 
 
@@ -30,7 +34,7 @@ def _console(stderr: bool = False) -> Any:
 
 def say(text: str = "", style: str = "") -> None:
     """Print one line; `style` is a rich style and shows on a terminal only."""
-    _console().print(text, style=style or None, markup=False)
+    _console(_spoken_aside.get()).print(text, style=style or None, markup=False)
 
 
 def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) -> None:
@@ -123,12 +127,23 @@ class Run:
 
 
 @contextlib.contextmanager
-def steps() -> Iterator[Run]:
+def scratch_folder() -> Iterator[Path]:
+    """An empty folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def steps(stderr: bool = False) -> Iterator[Run]:
     """Run the steps of a task side by side.
 
     A step whose need has failed is skipped. Leaving the block waits for all steps and raises the first error.
+
+    Args:
+        stderr: tell of them on standard error, so that standard output holds nothing but a result for scripts.
     """
     run = Run()
+    aside = _spoken_aside.set(stderr)
     try:
         yield run
         for step in run.steps:
@@ -138,6 +153,8 @@ def steps() -> Iterator[Run]:
     except KeyboardInterrupt:
         _interrupt(run.steps)
         raise
+    finally:
+        _spoken_aside.reset(aside)
     for step in run.steps:
         if step.error:
             raise step.error
@@ -227,6 +244,7 @@ def report(error: BaseException) -> int:
         out.print(f"  {line}", markup=False)
     if shown.todo:
         out.print(f"  → {shown.todo}", style="bold", markup=False)
+    github_actions.annotate(shown)
     return 1
 
 

@@ -45,7 +45,10 @@ PREFECT_CLOUD = (
     "https://api.prefect.cloud/api/accounts/11111111-1111-4111-8111-111111111111"
     "/workspaces/22222222-2222-4222-8222-222222222222"
 )
-_OF_THE_DEVELOPER = ("AWS_", "PREFECT_", "TF_", "DOCKER_", "NO_COLOR", "FORCE_COLOR", "HTTP_", "HTTPS_", "ALL_PROXY")
+_OF_THE_DEVELOPER = (
+    *("AWS_", "PREFECT_", "TF_", "DOCKER_", "GITHUB_"),
+    *("NO_COLOR", "FORCE_COLOR", "HTTP_", "HTTPS_", "ALL_PROXY"),
+)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,6 @@
 # ruff: noqa: PT012 - the block with its steps is what raises
+import contextlib
+import inspect
 import subprocess
 import sys
 import threading
@@ -20,6 +22,11 @@ def _fail(error: BaseException) -> Callable[..., Any]:
         raise error
 
     return function
+
+
+def _slowly(function: Callable[..., Any], *arguments: Any) -> Any:
+    time.sleep(0.05)
+    return function(*arguments)
 
 
 def test_run_remembers_its_steps_in_the_order_they_were_given() -> None:
@@ -61,7 +68,7 @@ def test_steps_run_side_by_side() -> None:
 
 def test_a_step_gets_the_result_of_the_one_it_needs() -> None:
     with steps() as run:
-        number = run("number", lambda: time.sleep(0.05) or 20)
+        number = run("number", _slowly, int, 20)
         total = run("total", lambda a, b, c: a + b + c, number, 2, number)
 
     assert total.result == 42
@@ -70,7 +77,7 @@ def test_a_step_gets_the_result_of_the_one_it_needs() -> None:
 def test_a_step_waits_for_those_it_comes_after() -> None:
     order: list[str] = []
     with steps() as run:
-        slow = run("slow", lambda: time.sleep(0.05) or order.append("slow"))
+        slow = run("slow", _slowly, order.append, "slow")
         run("next", order.append, "next", after=(slow,))
 
     assert order == ["slow", "next"]
@@ -82,7 +89,7 @@ def test_failure_skips_what_depends_on_it_and_nothing_else() -> None:
         failed = run("failed", _fail(PlatformError("first")))
         direct = run("direct", done.append, failed)
         behind = run("behind", done.append, "behind", after=(direct,))
-        run("other", lambda: time.sleep(0.05) or done.append("other"))
+        run("other", _slowly, done.append, "other")
 
     assert direct.skipped
     assert behind.skipped
@@ -91,7 +98,7 @@ def test_failure_skips_what_depends_on_it_and_nothing_else() -> None:
 
 def test_the_error_raised_is_that_of_the_first_step_given() -> None:
     with pytest.raises(PlatformError, match="first"), steps() as run:
-        run("one", lambda: time.sleep(0.05) or _fail(PlatformError("first"))())
+        run("one", _slowly, _fail(PlatformError("first")))
         run("two", _fail(PlatformError("second")))
 
 
@@ -112,7 +119,8 @@ def test_milestone_is_reached_before_its_step_ends() -> None:
 
 @pytest.mark.parametrize("skipped", [False, True], ids=["step-fails", "step-is-skipped"])
 def test_milestone_that_is_not_reached_skips_who_waits_for_it(skipped: bool) -> None:
-    milestone, done = Step("milestone"), []
+    milestone = Step("milestone")
+    done: list[str] = []
     with pytest.raises(PlatformError), steps() as run:
         before = run("before", _fail(PlatformError("no")) if skipped else lambda: None)
         run("worker", _fail(PlatformError("no")), after=(before,), milestone=milestone)
@@ -123,7 +131,8 @@ def test_milestone_that_is_not_reached_skips_who_waits_for_it(skipped: bool) -> 
 
 
 def test_milestone_that_its_step_passed_over_counts_as_reached_at_the_end() -> None:
-    milestone, done = Step("milestone"), []
+    milestone = Step("milestone")
+    done: list[str] = []
     with steps() as run:
         run("worker", lambda: None, milestone=milestone)
         run("waiting", done.append, "ran", after=(milestone,))
@@ -209,7 +218,7 @@ def test_unexpected_error_goes_whole_to_a_log_that_the_message_names(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
-        _ = {}["nothing"]
+        raise KeyError("nothing")
     except KeyError as error:
         code = report(error)
     printed = capsys.readouterr().err
@@ -271,7 +280,7 @@ def test_command_keeps_name_and_arguments_for_invoke() -> None:
     wrapped = command(deploy)
 
     assert (wrapped.__name__, wrapped.__doc__) == ("deploy", "Bring it up.")
-    assert wrapped.__wrapped__ is deploy
+    assert inspect.unwrap(wrapped) is deploy
 
 
 def test_no_terminal_codes_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
@@ -347,3 +356,61 @@ def test_ctrl_c_calls_what_is_registered_and_goes_on_as_ctrl_c(capsys: pytest.Ca
     step.done.wait(5)
     assert step.result is True
     assert "interrupted in: long" in capsys.readouterr().out
+
+
+def test_steps_told_aside_leave_standard_output_to_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    with steps(stderr=True) as run:
+        inner = run("inner", table, [("a", "b")])
+        run("after", say, "said", after=(inner,))
+        say("said outside of a step")
+    print("the result")
+    printed = capsys.readouterr()
+
+    assert printed.out == "the result\n"
+    assert {"→ inner", "a  b", "→ after", "said", "said outside of a step"} <= set(printed.err.splitlines())
+
+
+@pytest.mark.parametrize("error", [None, PlatformError("no"), KeyboardInterrupt()], ids=["well", "failed", "ctrl-c"])
+def test_aside_ends_with_its_steps(error: BaseException | None, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(PlatformError, KeyboardInterrupt), steps(stderr=True):
+        if error:
+            raise error
+    inside = capsys.readouterr()
+    say("afterwards")
+    with steps() as run:
+        run("next", lambda: None)
+    printed = capsys.readouterr()
+
+    assert inside.out == ""
+    assert {"afterwards", "→ next"} <= set(printed.out.splitlines())
+    assert printed.err == ""
+
+
+def test_progress_of_a_step_told_aside_is_told_aside(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_PROGRESS_INTERVAL_SECONDS", 0)
+    with steps(stderr=True) as run:
+        run("long", lambda: console.progress("half"))
+    printed = capsys.readouterr()
+
+    assert "… long: half" in printed.err
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_scratch_folder_is_empty_and_gone_afterwards(fails: bool) -> None:
+    with contextlib.suppress(PlatformError), console.scratch_folder() as folder:
+        assert list(folder.iterdir()) == []
+        (folder / "sub").mkdir()
+        (folder / "sub" / "file").write_text("x")
+        if fails:
+            raise PlatformError("no")
+
+    assert not folder.exists()
+
+
+def test_error_tells_all_its_parts_where_no_console_is() -> None:
+    assert str(PlatformError("what", " why\n", "todo")) == "what\nwhy\ntodo"
+    assert str(PlatformError("what", todo="todo")) == "what\ntodo"
+    assert (PlatformError("what").file, PlatformError("what").line) == ("", 0)

@@ -1,0 +1,76 @@
+"""What a GitHub Actions runner offers and wants: its variables, and the files and commands it reads.
+
+Commands go to standard error, which a runner reads too, so that standard output holds results only.
+
+Sources: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands,
+https://github.com/actions/runner/blob/main/src/Runner.Worker/Handlers/ScriptHandler.cs
+"""
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from environments.errors import PlatformError
+
+
+def active() -> bool:
+    """Whether this process is a step of a GitHub Actions job."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def workspace() -> Path | None:
+    """The folder into which the job checks its repository out; None outside GitHub Actions."""
+    folder = os.environ.get("GITHUB_WORKSPACE", "")
+    return Path(folder) if active() and folder else None
+
+
+def git_token() -> str:
+    """The job's token for reading repositories on GitHub, if it was handed on; else empty."""
+    return os.environ.get("GITHUB_TOKEN", "").strip()
+
+
+def annotate(error: PlatformError) -> None:
+    """Show an error at the top of the job's page and, when it has a place, beside the line of the pull request."""
+    if not active():
+        return
+    properties = {"title": error.what}
+    if error.file:
+        # The author knows the file by its path in the repository, the error by its path in the workflow's folder.
+        properties["file"] = Path(os.environ.get("WORKFLOW_PATH", "."), error.file).as_posix()
+        properties["line"] = str(max(error.line, 1))
+    told = ",".join(f"{name}={_escaped(value, ':,')}" for name, value in properties.items())
+    text = "\n".join(part for part in (error.why, error.todo) if part) or error.what
+    print(f"::error {told}::{_escaped(text)}", file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Show a warning at the top of the job's page."""
+    if active():
+        print(f"::warning::{_escaped(text)}", file=sys.stderr, flush=True)
+
+
+def output(name: str, value: str) -> None:
+    """Give a value to the steps that come after this one."""
+    _append("GITHUB_OUTPUT", name, value)
+
+
+def summary(markdown: str) -> None:
+    """Add to the page that sums the job up."""
+    if active() and (file := os.environ.get("GITHUB_STEP_SUMMARY")):
+        with Path(file).open("a", encoding="utf-8") as text:
+            text.write(markdown.rstrip("\n") + "\n")
+
+
+def _append(variable: str, name: str, value: str) -> None:
+    if active() and (file := os.environ.get(variable)):
+        # A delimiter that nobody can guess: a value can't smuggle in another one.
+        delimiter = f"end_{secrets.token_hex(8)}"
+        with Path(file).open("a", encoding="utf-8") as text:
+            text.write(f"{name}<<{delimiter}\n{value}\n{delimiter}\n")
+
+
+def _escaped(text: str, more: str = "") -> str:
+    for character in "%\r\n" + more:
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
