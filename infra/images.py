@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,16 +25,26 @@ from infra.aws import client
 BASE_IMAGE = "python:3.11-slim-bookworm"
 """What the agent is built on; bootstrap.sh brings it."""
 TAG_LENGTH = 16
+TERMINAL_CODES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+ENGINE_TALK = (" ---> ", "Removing intermediate container ")
 LIFECYCLE = {
     "rules": [
         {
             "rulePriority": 1,
-            "description": "Keep the last 20 images",
-            "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 20},
+            "description": "Keep the last 100 images",
+            "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 100},
             "action": {"type": "expire"},
         }
     ]
 }
+
+
+class BuildError(PlatformError):
+    """A step of a build failed: the step, what it printed, and the engine's reason."""
+
+    def __init__(self, name: str, step: str, lines: list[str], reason: str) -> None:
+        super().__init__(f"building {name} failed", "\n".join([step, *lines[-15:], reason]))
+        self.step, self.lines, self.reason = step, lines, reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,12 +144,13 @@ def build(
         buildargs=dict(arguments or {}),
     ):
         if "error" in event:
-            raise PlatformError(f"building {name} failed", "\n".join([step, *recent[-15:], event["error"]]))
+            raise BuildError(name, step, recent, event["error"])
         for line in event.get("stream", "").splitlines():
+            line = TERMINAL_CODES.sub("", line).rstrip()
             if line.startswith("Step "):
                 step, recent = line, []
-            elif line.strip():
-                recent.append(line.rstrip())
+            elif line and not line.startswith(ENGINE_TALK):
+                recent.append(line)
             console.progress(step if len(step) < 100 else step[:97] + "...")
     size = engine.images.get(name).attrs["Size"] / 1e6
     console.note(f"built, {size:.0f} MB with its base")
@@ -210,7 +222,7 @@ def _tar(files: Mapping[str, bytes]) -> io.BytesIO:
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name in sorted(files):
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(files[name]), 0o644
+            entry.size, entry.mode = len(files[name]), 0o755 if files[name].startswith(b"#!") else 0o644
             tar.addfile(entry, io.BytesIO(files[name]))
     archive.seek(0)
     return archive
@@ -231,8 +243,32 @@ def register_tags(environment: Environment) -> list[dict[str, str]]:
     return [{"Key": "environment", "Value": environment.name}, {"Key": "managed_by", "Value": "register"}]
 
 
+def delete(environment: Environment, repository: str, digests: list[str]) -> list[str]:
+    """Delete images of a repository by digest; gives the digests that were there."""
+    ecr = client(environment, "ecr")
+    gone: list[str] = []
+    try:
+        for start in range(0, len(digests), 100):  # as many as ECR takes at once
+            identifiers = [{"imageDigest": digest} for digest in digests[start : start + 100]]
+            answer = ecr.batch_delete_image(repositoryName=repository, imageIds=identifiers)
+            gone += [image["imageDigest"] for image in answer["imageIds"]]  # one for each tag
+    except ecr.exceptions.RepositoryNotFoundException:
+        pass
+    return list(dict.fromkeys(gone))
+
+
+def delete_repository(environment: Environment, repository: str) -> bool:
+    """Delete a repository with all its images; False when there was none."""
+    ecr = client(environment, "ecr")
+    try:
+        ecr.delete_repository(repositoryName=repository, force=True)
+    except ecr.exceptions.RepositoryNotFoundException:
+        return False
+    return True
+
+
 def ensure_repository(environment: Environment, repository: str) -> None:
-    """Make an ECR repository if it is missing: immutable tags, scanned on push, the last 20 images kept."""
+    """Make an ECR repository if it is missing: immutable tags, scanned on push, the last 100 images kept."""
     ecr = client(environment, "ecr")
     try:
         ecr.create_repository(

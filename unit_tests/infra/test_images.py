@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import tarfile
@@ -88,6 +89,15 @@ def test_build_context_does_not_depend_on_when_and_where_it_is_made() -> None:
     assert images._tar(dict(reversed(FILES.items()))).getvalue() == archive.getvalue()
 
 
+def test_scripts_can_be_executed_in_the_image() -> None:
+    """Modes of files are not part of what is read; git's own are lost on some machines."""
+    files = {"run.sh": b"#!/bin/sh\n", "flow.py": b"x = '#!'\n", "empty": b"", "late": b" #!/bin/sh\n"}
+    with tarfile.open(fileobj=images._tar(files)) as tar:
+        modes = {member.name: member.mode for member in tar.getmembers()}
+
+    assert modes == {"run.sh": 0o755, "flow.py": 0o644, "empty": 0o644, "late": 0o644}
+
+
 def test_image_is_named_as_ecr_names_it(environment: Environment) -> None:
     image = image_name(environment, "dev_sales", TAG)
 
@@ -96,7 +106,7 @@ def test_image_is_named_as_ecr_names_it(environment: Environment) -> None:
 
 @pytest.mark.parametrize("repository", ["dev_sales", "group/dev_sales"])
 def test_pinned_image_has_no_tag(environment: Environment, repository: str) -> None:
-    image = images.dataclasses.replace(image_name(environment, repository, TAG), digest="sha256:0")
+    image = dataclasses.replace(image_name(environment, repository, TAG), digest="sha256:0")
 
     assert image.pinned == f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/{repository}@sha256:0"
 
@@ -106,9 +116,9 @@ def ecr(aws_mocked: Aws) -> Any:
     return aws_mocked("ecr")
 
 
-def _push(ecr: Any, repository: str, tag: str) -> str:
+def _push(ecr: Any, repository: str, tag: str, content: str = "") -> str:
     kind = "application/vnd.docker.distribution.manifest.v2+json"
-    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": {"digest": f"sha256:{tag}"}, "layers": []})
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "layers": [{"digest": content or tag}]})
     answer = ecr.put_image(repositoryName=repository, imageManifest=manifest, imageTag=tag)
     return str(answer["image"]["imageId"]["imageDigest"])
 
@@ -143,7 +153,7 @@ def test_repository_is_immutable_scanned_and_kept_small(environment: Environment
     assert repository["imageTagMutability"] == "IMMUTABLE"
     assert repository["imageScanningConfiguration"]["scanOnPush"] is True
     assert rule["action"] == {"type": "expire"}
-    assert rule["selection"]["countType"] == "imageCountMoreThan"
+    assert (rule["selection"]["countType"], rule["selection"]["countNumber"]) == ("imageCountMoreThan", 100)
     assert {"Key": "environment", "Value": "dev"} in tags
 
 
@@ -181,6 +191,56 @@ def test_lifecycle_that_somebody_chose_stays(environment: Environment, ecr: Any)
     assert json.loads(ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"]) == chosen
 
 
+def _images(ecr: Any, repository: str) -> set[str]:
+    return {image["imageDigest"] for image in ecr.list_images(repositoryName=repository)["imageIds"]}
+
+
+def test_images_are_deleted_by_digest_and_only_those_that_were_there_are_told(
+    environment: Environment, ecr: Any
+) -> None:
+    ensure_repository(environment, "dev_sales")
+    gone, stays = _push(ecr, "dev_sales", "1" * 16), _push(ecr, "dev_sales", "2" * 16)
+    _push(ecr, "dev_sales", "3" * 16, content="1" * 16)  # a second name of the first
+
+    assert images.delete(environment, "dev_sales", [gone, "sha256:" + "0" * 64]) == [gone]
+    assert _images(ecr, "dev_sales") == {stays}
+    assert images.delete(environment, "dev_sales", [gone]) == []
+
+
+def test_ecr_is_never_asked_for_more_than_it_deletes_at_once(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    class Ecr:
+        exceptions = type("Exceptions", (), {"RepositoryNotFoundException": KeyError})
+
+        def batch_delete_image(self, repositoryName: str, imageIds: list[dict[str, str]]) -> Any:
+            asked.append(len(imageIds))
+            return {"imageIds": imageIds}
+
+    monkeypatch.setattr(images, "client", lambda *_: Ecr())
+    digests = [f"sha256:{number}" for number in range(205)]
+
+    assert images.delete(environment, "dev_sales", digests) == digests
+    assert asked == [100, 100, 5]
+
+
+def test_deleting_from_a_repository_that_is_gone_is_no_error(environment: Environment, ecr: Any) -> None:
+    assert images.delete(environment, "dev_sales", ["sha256:" + "0" * 64]) == []
+    assert images.delete(environment, "dev_sales", []) == []
+
+
+def test_repository_goes_with_its_images_and_no_other_does(environment: Environment, ecr: Any) -> None:
+    for repository in ("dev_sales", "dev_sales_report"):
+        ensure_repository(environment, repository)
+        _push(ecr, repository, TAG)
+
+    assert images.delete_repository(environment, "dev_sales") is True
+    assert images.delete_repository(environment, "dev_sales") is False
+    assert [each["repositoryName"] for each in ecr.describe_repositories()["repositories"]] == ["dev_sales_report"]
+
+
 def test_image_that_is_in_ecr_is_not_pushed_again(environment: Environment, ecr: Any) -> None:
     """No Docker engine answers here: looking for one would fail."""
     ensure_repository(environment, "dev_sales")
@@ -210,7 +270,7 @@ def test_images_on_aws_go_to_ecr_with_a_login(environment: Environment, ecr: Any
 class Engine:
     """A Docker engine of which only build and pull are played, with the events of a real one."""
 
-    def __init__(self, events: list[dict[str, str]], has: bool = False) -> None:
+    def __init__(self, events: list[dict[str, Any]], has: bool = False) -> None:
         from docker.errors import ImageNotFound
 
         self.events, self.built = events, 0
@@ -228,7 +288,7 @@ class Engine:
 
         self.images, self.api = Images(), self
 
-    def build(self, **_: Any) -> list[dict[str, str]]:
+    def build(self, **_: Any) -> list[dict[str, Any]]:
         self.built += 1
         return self.events
 
@@ -254,6 +314,27 @@ def test_build_that_fails_shows_the_step_and_what_it_printed(
     ]
 
 
+def test_failed_build_shows_neither_colours_nor_what_the_engine_says_to_itself(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[dict[str, Any]] = [
+        {"stream": "Step 2/2 : RUN \x1b[1mmake\x1b[0m\n"},
+        {"stream": " ---> Running in 0123456789ab\n\n"},
+        {"stream": "\x1b[?25l\x1b[91mred\x1b[0m\x1b[K  \n"},
+        {"stream": "Removing intermediate container 0123456789ab\n ---> ba9876543210\n"},
+        {"stream": "   indented\n"},
+        {"aux": {"ID": "sha256:0"}},
+        {"error": "exit code: 2"},
+    ]
+    monkeypatch.setattr(images, "docker_client", lambda: Engine(events))
+    with pytest.raises(images.BuildError) as caught:
+        images.build(environment, image_name(environment, "dev_sales", TAG), FILES, "Dockerfile")
+
+    assert caught.value.step == "Step 2/2 : RUN make"
+    assert caught.value.lines == ["red", "   indented"]
+    assert caught.value.reason == "exit code: 2"
+
+
 @pytest.mark.parametrize("has", [False, True])
 def test_image_is_built_only_when_the_engine_has_none_of_that_name(
     environment: Environment, monkeypatch: pytest.MonkeyPatch, has: bool
@@ -271,7 +352,7 @@ def test_image_is_fetched_only_when_the_engine_has_it_not(
 ) -> None:
     engine = Engine([], has)
     monkeypatch.setattr(images, "docker_client", lambda: engine)
-    pinned = images.dataclasses.replace(image_name(local, "local_sales", TAG), digest="sha256:0").pinned
+    pinned = dataclasses.replace(image_name(local, "local_sales", TAG), digest="sha256:0").pinned
     name = images.fetch(local, pinned)
 
     assert name == f"127.0.0.1:{local.aws_port}/local_sales@sha256:0"
