@@ -38,6 +38,8 @@ resource "aws_ecs_task_definition" "agent" {
       { name = "PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_NAME", value = local.task_events },
       { name = "PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_REGION", value = var.aws_region },
       { name = "PREFECT_PROJECT", value = local.prefix },
+      # Prefect's default is 10 s: half of that is what a run would wait for on average before anything happens.
+      { name = "PREFECT_WORKER_QUERY_SECONDS", value = "2" },
     ]
     secrets = [{ name = local.prefect_key_variable, valueFrom = aws_secretsmanager_secret.prefect_key.arn }]
 
