@@ -11,6 +11,17 @@ from environments.console import Step, command, confirm, say, steps, table
 from environments.settings import load
 
 ENV = "environment: local (this machine), dev, test, prod, or any other environments/<env>.tfvars"
+WORKFLOW = {
+    "workflow-path": "folder with the workflow; with --git-url its path in that repository",
+    "git-url": "take the folder from this repository, and exactly one commit of it",
+    "branch-name": "branch of the repository, for its newest commit and for the names of previews",
+    "name": "name of the workflow, if not that of its folder or repository",
+}
+SIZE = {
+    "execution-environment": "ecs_fargate, or ecs_fargate_spot (cheap, interruptible)",
+    "cpu": "CPU units, 1024 is one vCPU",
+    "memory": "MiB",
+}
 
 
 @task(help={"env": ENV})
@@ -81,48 +92,140 @@ def destroy(_: Context, env: str = "local", yes: bool = False) -> None:
 @task(
     help={
         "env": ENV,
-        "workflow-path": "folder with the workflow: flow.py, and requirements.txt if it needs packages",
-    }
+        **WORKFLOW,
+        **SIZE,
+        "commit-sha": "commit of the repository",
+        "flow": "register only this flow of the folder; may be repeated",
+        "preview": "beside the real ones: unscheduled deployments <flow>/<env>-<branch>",
+        "prune": "delete the deployments of flows that are gone from the folder; without, they are paused",
+        "dry-run": "check everything and show what would be done",
+        "json": "for scripts",
+    },
+    iterable=["flow"],
+    positional=[],
 )
 @command
-def register(_: Context, workflow_path: str, env: str = "local") -> None:
+def register(
+    _: Context,
+    workflow_path: str = "",
+    env: str = "local",
+    git_url: str = "",
+    branch_name: str = "",
+    commit_sha: str = "",
+    name: str = "",
+    execution_environment: str = "",
+    cpu: str = "",
+    memory: str = "",
+    flow: list[str] | None = None,
+    preview: bool = False,
+    prune: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
     """Hand over a workflow: build its image, push it, and create a deployment for each of its flows."""
-    from pathlib import Path
-
     from environments import local_stack
-    from register_action import deployments, discovery, workflow_image
+    from environments.console import scratch_folder
+    from register_action import changes, deployments, removal, report, source, workflow, workflow_image
 
-    environment, folder = local_stack.require_running(load(env)), Path(workflow_path)
-    with steps() as run:
-        found = run("Flows", discovery.find_flows, folder)
-        image = run("Workflow image", workflow_image.build, environment, folder, after=(found,))
-        flows = run("Parameters", workflow_image.describe, environment, image, found)
-        pushed = run("Workflow image to ECR", workflow_image.push, environment, image, after=(flows,))
-        registered = run("Deployments", deployments.register, environment, pushed, flows)
-    for deployment in registered.result:
-        say(f"registered {deployment.name}, version {deployment.version}", "bold")
-    option = "" if environment.is_local else f" --env {env}"
-    say(f"next: .venv/bin/invoke run {registered.result[0].name.rpartition('/')[0]}{option}", "bold")
+    choice = workflow.choose(flow or [], execution_environment, cpu, memory, preview)
+    wanted = source.Wanted(workflow_path, git_url, branch_name, commit_sha, name)
+    environment = local_stack.require_running(load(env))
+    with scratch_folder() as scratch, steps(stderr=json) as run:
+        located = run("Source", source.locate, wanted, scratch)
+        read = run("Flows", workflow.read, environment, located, choice)
+        project = run("Prefect project", changes.project_of, environment, read)
+        content = run("Image content", workflow_image.content, environment, read, project)
+        if not dry_run:
+            built = run("Workflow image", workflow_image.build, environment, read, project, content)
+            flows = run("Parameters", workflow_image.describe, environment, read, project, built)
+            pushed = run("Workflow image to ECR", workflow_image.push, environment, built, after=(flows,))
+            done = run("Deployments", deployments.register, environment, read, project, pushed, flows, prune)
+            if preview:
+                run("Superseded images", removal.superseded, environment, read, done)
+    if dry_run:
+        foreseen = changes.foresee(environment, read.result, project.result, content.result.image, prune)
+        report.show_plan(environment, read.result, content.result.image, foreseen, json)
+    else:
+        report.show(environment, read.result, pushed.result, done.result, json)
 
 
 @task(
     help={
         "env": ENV,
-        "name": "flow of a registered workflow",
+        **WORKFLOW,
+        "preview": "only the previews of a branch, with their images",
+        "yes": "don't ask",
+        "dry-run": "show what would go",
+    }
+)
+@command
+def unregister(
+    _: Context,
+    workflow_path: str = "",
+    env: str = "local",
+    git_url: str = "",
+    branch_name: str = "",
+    name: str = "",
+    preview: bool = False,
+    yes: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Take a workflow back: its deployments, its images; or only the previews of a branch."""
+    from environments import local_stack
+    from register_action import removal, source
+
+    environment = local_stack.require_running(load(env))
+    wanted = source.Wanted(workflow_path, git_url, branch_name, "", name)
+    whose, origin, branch = source.identity(wanted) if workflow_path else (name, "", branch_name)
+    going = removal.find(environment, whose, origin, branch, preview)
+    table([(each.name, each.deployment.version or "") for each in going], ("deployment", "version"))
+    if not going or dry_run:
+        say("dry run: nothing was changed" if going else "nothing to remove", "bold")
+        return
+    confirm(f"These deployments of environment {env} go, with the images that nothing else runs.", yes)
+    with steps() as run:
+        run("Removal", removal.remove, environment, whose, going, not preview)
+
+
+@task(help={"env": ENV, "json": "for scripts"})
+@command
+def workflows(_: Context, env: str = "local", json: bool = False) -> None:
+    """Show what is registered: version, image, schedule, last run."""
+    from environments import local_stack
+    from register_action import runs
+
+    runs.show_overview(runs.overview(local_stack.require_running(load(env))), json)
+
+
+@task(
+    help={
+        "env": ENV,
+        **SIZE,
+        "name": "flow of a registered workflow, or <flow>/<deployment>",
         "param": "parameter as key=value; may be repeated",
         "wait": "follow the run until it ends",
     },
     iterable=["param"],
 )
 @command
-def run(_: Context, name: str, env: str = "local", param: list[str] | None = None, wait: bool = True) -> int:
+def run(
+    _: Context,
+    name: str,
+    env: str = "local",
+    param: list[str] | None = None,
+    wait: bool = True,
+    execution_environment: str = "",
+    cpu: str = "",
+    memory: str = "",
+) -> int:
     """Run a workflow now, show its logs, and exit 0 when it is COMPLETED."""
     from environments import local_stack
-    from register_action import runs
+    from register_action import runs, workflow
 
+    parameters = runs.parse_parameters(param or [])
+    choice = workflow.choose([], execution_environment, cpu, memory)
     environment = local_stack.require_running(load(env))
-    _flow, deployment = runs.resolve(environment, name)
-    run_id = runs.start(environment, deployment, runs.parse_parameters(param or []))
+    run_id = runs.start(environment, runs.resolve(environment, name), parameters, choice)
     return 0 if not wait or runs.follow(environment, run_id) else 1
 
 
@@ -136,7 +239,7 @@ def status(_: Context, env: str = "local", json: bool = False) -> int:
 
     environment = load(env)
     parts = components(environment)
-    return summary.show_status(environment, parts, runs.overview(environment), json)
+    return summary.show_status(environment, parts, runs.overview_if_reachable(environment), json)
 
 
 @task(help={"env": ENV, "json": "for scripts"})
@@ -178,12 +281,12 @@ def logs(_: Context, name: str, env: str = "local", follow: bool = False, lines:
     """Show what the agent, or the last run of a workflow, wrote."""
     from environments import local_stack
     from infra import logs as cloudwatch
-    from register_action import runs, workflow_image
+    from register_action import runs
 
     environment = local_stack.require_running(load(env))
     of_agent = name == "agent"
     group = environment.agent_name if of_agent else f"{environment.prefix}_workflows"
-    prefix = "" if of_agent else f"{workflow_image.slug(runs.resolve(environment, name)[0])}/"
+    prefix = "" if of_agent else runs.log_prefix(environment, name)
     source = (
         cloudwatch.follow(environment, group, prefix)
         if follow

@@ -1,7 +1,9 @@
 """Register: any folder with Prefect flows becomes deployments that run on the environment's Fargate.
 
-The story: `discovery` finds the flows of a folder without running its code. `workflow_image` builds one image for all
-of them, on top of the agent's, and pushes it; the flows are then imported inside that image, which tells their
-parameters. `deployments` creates or updates one deployment `<flow>/<env>` for each. `runs` starts a deployment and
-follows its run. This floor stands on `environments`, and on what `infra` offers for images.
+The story: `source` finds the folder, or takes it from a commit of a git repository. `workflow` reads it without running
+its code: its flows (`discovery`), its `prefect.yaml` (`prefect_yaml`), what it asks pip for (`packages`). `registered`
+knows what the project has of it already. `workflow_image` builds one image for all its flows, on top of the agent's,
+and asks the flows inside it for their parameters. `changes` works out what has to happen to the deployments,
+`deployments` does it, `report` tells of it. `removal` takes workflows back; `runs` starts deployments and follows them.
+`action.yml` is all this as a GitHub Action. This floor stands on `environments`, and on what `infra` offers for images.
 """

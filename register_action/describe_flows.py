@@ -1,10 +1,14 @@
 """Runs inside a workflow's image: imports its flows and prints what Prefect wants to know of them, as JSON.
 
 Entry points come as arguments. The last line of standard output is the answer: a list with one entry for each, either
-the flow's name, description and parameter schema, or the error that its import raised. It imports nothing of ours.
+the flow's name, description and parameter schema, or the error that its import raised; each with the folder in which
+that was. A module that does not come to an end is cut off after IMPORT_SECONDS; standard error then says where it was.
+It imports nothing of ours.
 """
 
+import faulthandler
 import json
+import os
 import sys
 import traceback
 from typing import Any
@@ -16,7 +20,10 @@ def main() -> None:
     from prefect.utilities.callables import parameter_schema
 
     answers = []
+    directory = os.getcwd()
+    faulthandler.dump_traceback_later(float(os.environ["IMPORT_SECONDS"]), exit=True)
     for entrypoint in sys.argv[1:]:
+        os.chdir(directory)  # a module may have gone elsewhere
         try:
             flow: Any = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
             answers.append(
@@ -25,13 +32,17 @@ def main() -> None:
                     "name": flow.name,
                     "description": flow.description or "",
                     "parameters": parameter_schema(flow.fn).model_dump_for_openapi(),
+                    "directory": directory,
                 }
             )
         except BaseException as error:
             # Prefect wraps what the author's code raised.
             raised = error.__cause__ or error
-            answers.append({"entrypoint": entrypoint, "error": "".join(traceback.format_exception(raised))})
-    print("\n" + json.dumps(answers))
+            told = "".join(traceback.format_exception(raised))
+            answers.append({"entrypoint": entrypoint, "error": told, "directory": directory})
+    print("\n" + json.dumps(answers), file=sys.__stdout__, flush=True)
+    # What a module has left running must not keep us, nor print behind the answer.
+    os._exit(0)
 
 
 main()

@@ -1,74 +1,81 @@
 """Starts a deployment and follows its run: state changes and log lines until it ends."""
 
 import difflib
+import json
 import time
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from environments import console
 from environments.errors import PlatformError
 from environments.prefect_api import prefect_client
 from environments.settings import Environment
-from register_action.workflow_image import slug
+from register_action import registered
+from register_action.deployments import AT_ONCE
+from register_action.registered import WORKFLOW, Registered
+from register_action.report import SHORT, schedule_text
+from register_action.source import slug
+from register_action.workflow import Choice, check_size
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 POLL_SECONDS = 1.0
 HINT_AFTER_SECONDS = 30.0
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 
 
-def deployments(environment: Environment) -> dict[str, Any]:
-    """All deployments of the environment's project, by flow name."""
-    from prefect.client.schemas.filters import FlowFilter, FlowFilterId, WorkPoolFilter, WorkPoolFilterName
-
-    found: list[Any] = []
-    with prefect_client(environment) as client:
-        while page := client.read_deployments(
-            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[environment.prefix])),
-            limit=200,
-            offset=len(found),
-        ):
-            found += page
-        ids = [deployment.flow_id for deployment in found]
-        names = {}
-        for start in range(0, len(ids), 200):
-            flows = client.read_flows(flow_filter=FlowFilter(id=FlowFilterId(any_=ids[start : start + 200])))
-            names.update({flow.id: flow.name for flow in flows})
-    return {names[deployment.flow_id]: deployment for deployment in found if deployment.name == environment.name}
-
-
-def resolve(environment: Environment, name: str) -> tuple[str, Any]:
-    """The flow and deployment a user means; `my_flow`, `my-flow` and `my-flow/<env>` are the same.
+def resolve(environment: Environment, name: str) -> Registered:
+    """The deployment a user means; `my_flow`, `my-flow` and `my-flow/<env>` are the same, `-` and `_` alike.
 
     Raises:
         PlatformError: there is none, or several.
     """
-    known = deployments(environment)
-    plain = name.removesuffix(f"/{environment.name}")
-    if plain in known:
-        return plain, known[plain]
-    matches = [flow for flow in known if slug(flow) == slug(plain)]
-    if len(matches) == 1:
-        return matches[0], known[matches[0]]
+    known = registered.of_environment(environment)
+    flow, _, deployment = name.rpartition("/") if "/" in name else (name, "", "")
+    of_flow = [each for each in known if each.flow == flow] or [each for each in known if slug(each.flow) == slug(flow)]
+    exact = [each for each in of_flow if each.deployment.name == deployment]
+    alike = [each for each in of_flow if slug(each.deployment.name) == slug(deployment) or not deployment]
+    matches = exact or alike
+    plain = [each for each in matches if each.deployment.name == environment.name]
+    real = [each for each in matches if not each.preview]
+    for choice in (plain, real, matches):
+        if len(choice) == 1:
+            return choice[0]
     if matches:
-        raise PlatformError(f"{name!r} could be {' or '.join(sorted(matches))}", todo="write the flow's name exactly")
-    close = difflib.get_close_matches(slug(plain), [slug(flow) for flow in known], n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
+        raise PlatformError(
+            f"{name!r} could be {' or '.join(sorted(each.name for each in matches))}", todo="write one of these names"
+        )
+    names = sorted({each.flow for each in known if not each.preview} | {each.name for each in of_flow})
+    slugs = {slug(each): each for each in names}
+    close = difflib.get_close_matches(slug(name), slugs, n=1)
+    hint = f"did you mean {slugs[close[0]]}? " if close else ""
     raise PlatformError(
         f"no workflow {name!r} is registered in environment {environment.name}",
-        f"{hint}registered: {', '.join(sorted(known)) or 'none'}",
+        f"{hint}registered: {', '.join(names) or 'none'}",
         f"invoke register --workflow-path ... --env {environment.name}",
     )
 
 
-def start(environment: Environment, deployment: Any, parameters: dict[str, Any]) -> UUID:
+def start(environment: Environment, chosen: Registered, parameters: dict[str, Any], choice: Choice) -> UUID:
     """Create a run of a deployment; gives its id.
 
+    Args:
+        environment: where.
+        chosen: the deployment.
+        parameters: of the flow.
+        choice: cpu, memory and execution environment of this run alone, where they are given.
+
     Raises:
-        PlatformError: the parameters don't fit.
+        PlatformError: the parameters don't fit, or Fargate has no such size.
     """
+    check_size(environment, {**(chosen.deployment.job_variables or {}), **choice.job_variables}, "this run")
     with prefect_client(environment) as client:
-        run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
-    console.say(f"run {run.name} created")
+        run = client.create_flow_run_from_deployment(
+            chosen.deployment.id, parameters=parameters, job_variables=choice.job_variables or None
+        )
+    console.say(f"run {run.name} of {chosen.name} created")
     return run.id
 
 
@@ -123,8 +130,6 @@ def parse_parameters(pairs: list[str]) -> dict[str, Any]:
     Raises:
         PlatformError: a pair without `=`.
     """
-    import json
-
     parameters: dict[str, Any] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
@@ -138,22 +143,69 @@ def parse_parameters(pairs: list[str]) -> dict[str, Any]:
 
 
 def overview(environment: Environment) -> list[dict[str, Any]]:
-    """What is registered: flow, version, and state of the last run, for `invoke status`."""
-    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+    """What is registered, one entry for each deployment: version, image, schedule, last run."""
+    with prefect_client(environment) as client, ThreadPoolExecutor(AT_ONCE) as pool:
+        known = registered.read(client, environment)
+        return list(pool.map(lambda each: _overview(client, each), known))
+
+
+def overview_if_reachable(environment: Environment) -> list[dict[str, Any]]:
+    """As `overview`, and nothing when Prefect does not answer: that is told by the component it belongs to."""
+    try:
+        return overview(environment)
+    except PlatformError:
+        return []
+
+
+def log_prefix(environment: Environment, name: str) -> str:
+    """What the log streams of a deployment's runs begin with."""
+    variables = resolve(environment, name).deployment.job_variables or {}
+    return f"{variables.get('family', 'any')}/"
+
+
+def _overview(client: "SyncPrefectClient", each: Registered) -> dict[str, Any]:
+    from prefect.client.schemas import filters as f
     from prefect.client.schemas.sorting import FlowRunSort
 
-    try:
-        known = deployments(environment)
-    except PlatformError:
-        return []  # Prefect's own state is told by the component it belongs to
-    rows = []
-    with prefect_client(environment) as client:
-        for flow, deployment in sorted(known.items()):
-            runs = client.read_flow_runs(
-                deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-                sort=FlowRunSort.EXPECTED_START_TIME_DESC,
-                limit=1,
-            )
-            last = f"{runs[0].state_name} {runs[0].expected_start_time:%Y-%m-%d %H:%M} UTC" if runs else "never"
-            rows.append({"flow": flow, "version": deployment.version, "last_run": last})
-    return rows
+    deployment = each.deployment
+    runs = client.read_flow_runs(
+        deployment_filter=f.DeploymentFilter(id=f.DeploymentFilterId(any_=[deployment.id])),
+        flow_run_filter=f.FlowRunFilter(start_time=f.FlowRunFilterStartTime(is_null_=False)),
+        sort=FlowRunSort.START_TIME_DESC,
+        limit=1,
+    )
+    last = f"{runs[0].state_name} {runs[0].start_time:%Y-%m-%d %H:%M} UTC" if runs and runs[0].start_time else "never"
+    schedules = [schedule_text(schedule.model_dump(mode="json")) for schedule in deployment.schedules]
+    return {
+        "name": each.name,
+        "workflow": each.label(WORKFLOW),
+        "version": deployment.version or "",
+        "image": each.image,
+        "schedule": ", ".join(schedules),
+        "last_run": last,
+        "state": "paused" if deployment.paused else "preview" if each.preview else "registered",
+    }
+
+
+def show_overview(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print what is registered."""
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    elif not rows:
+        console.say("nothing is registered; invoke register --workflow-path ... hands a workflow over")
+    else:
+        console.table(
+            [
+                (
+                    row["name"],
+                    row["workflow"],
+                    row["version"][:SHORT],
+                    row["image"].partition("@sha256:")[2][:SHORT] or row["image"],
+                    row["schedule"] or "-",
+                    row["last_run"],
+                    row["state"],
+                )
+                for row in rows
+            ],
+            ("deployment", "workflow", "version", "image", "schedule", "last run", "state"),
+        )

@@ -17,7 +17,7 @@ FLOORS = {
 }
 OURS = {*FLOORS, "tasks"}
 IN_AN_IMAGE = {
-    "agent/start_agent.py": set(),
+    "agent/start_agent.py": set[str](),
     "register_action/describe_flows.py": {"prefect"},
 }
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -54,12 +54,15 @@ def test_what_runs_inside_an_image_imports_only_what_is_there(name: str) -> None
     assert _imports(ROOT / name) - sys.stdlib_module_names == IN_AN_IMAGE[name]
 
 
-def test_agent_and_workflows_run_the_versions_that_were_tested() -> None:
-    agent, tools = (_pins(ROOT / "requirements" / name) for name in ("agent.txt", "tools.txt"))
-    different = {name: (version, tools.get(name)) for name, version in agent.items() if tools.get(name) != version}
+@pytest.mark.parametrize(
+    ("lock", "wanted"), [("agent", {"prefect", "prefect-aws"}), ("register", {"prefect", "boto3"})]
+)
+def test_agent_workflows_and_action_run_the_versions_that_were_tested(lock: str, wanted: set[str]) -> None:
+    pins, tools = (_pins(ROOT / "requirements" / f"{name}.txt") for name in (lock, "tools"))
+    different = {name: (version, tools.get(name)) for name, version in pins.items() if tools.get(name) != version}
 
-    assert len(agent) > 50
-    assert {"prefect", "prefect-aws"} <= set(agent)
+    assert len(pins) > 50
+    assert wanted <= set(pins)
     assert different == {}
 
 
@@ -73,7 +76,12 @@ def test_lock_names_no_index_and_nothing_without_a_hash(lock: Path) -> None:
     assert sum("--hash=sha256:" in line for line in lines) >= len(requirements)
 
 
-@pytest.mark.parametrize("name", ["tools", "agent", "uv"])
+def test_every_lock_says_what_it_was_made_from() -> None:
+    assert {lock.stem for lock in LOCKS} == {"tools", "agent", "register", "uv"}
+    assert {file.stem for file in (ROOT / "requirements").glob("*.in")} == {lock.stem for lock in LOCKS}
+
+
+@pytest.mark.parametrize("name", ["tools", "agent", "register", "uv"])
 def test_everything_asked_for_is_in_the_lock(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.in").read_text(encoding="utf-8")
     wanted = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?(?:==(\S+))?", text, re.MULTILINE)

@@ -7,10 +7,23 @@ from pathlib import Path
 import pytest
 from invoke.main import program
 
+import tasks
 from environments.settings import ROOT
 
 INVOKE = Path(sys.executable).parent / "invoke"
-TASKS = {"deploy", "plan", "destroy", "register", "run", "status", "outputs", "doctor", "logs", "agent", "unlock"}
+TASKS = {
+    *("deploy", "plan", "destroy", "status", "outputs", "doctor", "agent", "unlock"),
+    *("register", "unregister", "workflows", "run", "logs"),
+}
+OF_A_WORKFLOW = "workflow-path git-url branch-name name"
+OPTIONS = {
+    "register": f"{OF_A_WORKFLOW} commit-sha execution-environment cpu memory flow preview prune dry-run json",
+    "unregister": f"{OF_A_WORKFLOW} preview yes dry-run",
+    "run": "name param wait execution-environment cpu memory",
+    "logs": "name follow lines",
+    "workflows": "json",
+}
+"""What pipelines and people type; the action hands these on."""
 HEAVY = ("prefect", "prefect_aws", "boto3", "botocore", "docker", "python_terraform", "rich", "hcl2")
 
 
@@ -40,11 +53,58 @@ def test_help_of_every_task_explains_every_option(
     for name in sorted(listed):
         program.run(["invoke", "--help", name], exit=False)
         options = capsys.readouterr().out.partition("Options:")[2]
-        without_help = [line for line in options.splitlines() if re.fullmatch(r"\s+-.*\S", line) and "  -" in line]
-        explained = [line for line in without_help if re.search(r"\S\s{2,}\S", line)]
+        arguments = getattr(tasks, name).get_arguments()
 
         assert "--env" in options, name
-        assert without_help == explained, name
+        assert [argument.name for argument in arguments if not argument.help] == [], name
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_options_are_those_that_users_type(name: str) -> None:
+    task = getattr(tasks, name)
+    arguments = {argument.name.replace("_", "-"): argument for argument in task.get_arguments()}
+
+    assert set(arguments) == {"env", *OPTIONS[name].split()}
+    assert {option for option, argument in arguments.items() if argument.positional} <= {"name"}
+
+
+@pytest.mark.parametrize("name", ["register", "unregister"])
+def test_what_a_pipeline_says_is_all_by_name(name: str) -> None:
+    """A value that slips in as a positional argument would be taken for a folder or a name."""
+    assert [argument.name for argument in getattr(tasks, name).get_arguments() if argument.positional] == []
+
+
+def test_help_of_register_names_its_options() -> None:
+    answer = _run("--help", "register")
+
+    assert answer.returncode == 0
+    assert set(OPTIONS["register"].split()) <= set(re.findall("--([a-z-]+)", answer.stdout))
+
+
+def test_several_flows_and_parameters_can_be_named() -> None:
+    lists = {argument.name: argument.kind for task in (tasks.register, tasks.run) for argument in task.get_arguments()}
+
+    assert (lists["flow"], lists["param"]) == (list, list)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("register --execution-environment ec2", "there are: ecs_fargate, ecs_fargate_spot"),
+        ("register --cpu lots", "--cpu 'lots' is not a whole number"),
+        ("run sales --memory -1", "--memory '-1' is not a whole number"),
+        ("run sales --param day", "--param 'day' is not key=value"),
+        ("register --json --env locla", "did you mean local?"),
+        ("unregister --env locla", "did you mean local?"),
+    ],
+)
+def test_wrong_option_is_told_before_anything_is_asked_or_done(command: str, message: str) -> None:
+    answer = _run(*command.split())
+
+    assert answer.returncode == 1
+    assert answer.stdout == ""
+    assert message in answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 def test_front_door_opens_without_the_heavy_libraries() -> None:

@@ -1,10 +1,17 @@
+import os
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from environments.errors import PlatformError
 from environments.settings import ROOT
-from register_action.discovery import find_flows, workflow_files
+from register_action import discovery
+from register_action.discovery import FoundFlow, check_names, find_flows, select, workflow_files
+
+FLOW = "from prefect import flow\n@flow\ndef f(): ...\n"
 
 
 def _write(folder: Path, **files: str) -> Path:
@@ -15,6 +22,23 @@ def _write(folder: Path, **files: str) -> Path:
 
 def _entrypoints(folder: Path) -> list[str]:
     return [flow.entrypoint for flow in find_flows(folder)]
+
+
+def _names(tmp_path: Path, text: str) -> dict[str, str | None]:
+    """The flows of a module by what they are called in it, and what Prefect calls them."""
+    _write(tmp_path, flow=f"import prefect\nfrom prefect import flow\n{text}\n")
+    return {flow.function: flow.name for flow in find_flows(tmp_path)}
+
+
+def _paths(folder: Path) -> list[str]:
+    return [file.relative_to(folder).as_posix() for file in workflow_files(folder)]
+
+
+def _refused(folder: Path) -> PlatformError:
+    with pytest.raises(PlatformError) as caught:
+        find_flows(folder)
+    assert caught.value.todo
+    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -29,7 +53,12 @@ def _entrypoints(folder: Path) -> list[str]:
         ("from prefect import flow as workflow", "@workflow"),
         ("from prefect import flow as workflow, task", "@workflow(retries=1)"),
         ("from prefect.flows import flow", "@flow"),
+        ("from prefect import flows", "@flows.flow"),
+        ("import prefect.flows", "@prefect.flows.flow(retries=1)"),
+        ("import prefect.flows as f", "@f.flow"),
+        ("from prefect import *", "@flow"),
         ("try:\n    from prefect import flow\nexcept ImportError:\n    raise", "@flow"),
+        ("from prefect import flow\nother = lambda f: f", "@flow\n@other"),
         ("from prefect import flow\nother = lambda f: f", "@other\n@flow"),
     ],
 )
@@ -50,6 +79,15 @@ def test_flow_is_found_however_it_is_decorated(tmp_path: Path, imported: str, de
         "from prefect import flow\ndef flow_without_decorator(): ...",
         "from prefect import flow\nclass C:\n    @flow\n    def method(self): ...",
         "from prefect import flow\ndef make():\n    @flow\n    def inner(): ...\n    return inner",
+        "from prefect import flow\n@flow\ndef test_f(): ...",
+        "from prefect import flow\nif __name__ == '__main__':\n    @flow\n    def f(): ...",
+        "from prefect import flow\n@flow\ndef f(): ...\nf = None",
+        "from prefect import flow\ndef f(n): ...\nx = flow(f)(1)",
+        "from prefect import flow\nmake = flow(retries=2)",
+        "from prefect import task\n@task\ndef t(): ...\nx = t.with_options(name='y')",
+        "from .prefect import flow\n@flow\ndef f(): ...",
+        "from elsewhere import Flow\nwith Flow('x') as f:\n    pass",
+        "from prefect import Flow\ndef f(flow: Flow): ...",
         '"""from prefect import flow\n@flow\ndef f(): ..."""',
         "",
     ],
@@ -104,22 +142,154 @@ def test_no_code_of_the_workflow_runs(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_workflow_of_prefect_1_is_told_how_it_looks_today(tmp_path: Path) -> None:
-    _write(tmp_path, flow='from prefect import Flow, task\n\nwith Flow("etl") as flow:\n    pass\n')
-    with pytest.raises(PlatformError, match="Prefect 1") as caught:
-        find_flows(tmp_path)
+@pytest.mark.parametrize(
+    "text",
+    [
+        'from prefect import Flow, task\n\nwith Flow("etl") as flow:\n    pass\n',
+        "import prefect\n\nwith prefect.Flow(NAME) as flow:\n    pass\n",
+        'from prefect import Flow\n\nflow = Flow("etl", tasks=[a])\n',
+        'import prefect as p\ndef build():\n    with p.Flow(name="etl"):\n        pass\n',
+    ],
+)
+@pytest.mark.parametrize("beside", ["", FLOW])
+def test_workflow_of_prefect_1_is_told_how_it_looks_today(tmp_path: Path, text: str, beside: str) -> None:
+    _write(tmp_path, old=text, new=beside)
+    error = _refused(tmp_path)
 
-    assert "flow.py:3" in caught.value.why
-    assert "from prefect import flow" in caught.value.todo
+    assert "Prefect 1" in error.what
+    assert "old.py:3" in error.why
+    assert "from prefect import flow" in error.todo
+    assert (error.file, error.line) == ("old.py", 3)
 
 
 def test_code_that_does_not_parse_is_named_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     _write(tmp_path / "sub", flow="x = 1\n\ndef f(:\n    pass\n")
-    with pytest.raises(PlatformError) as caught:
-        find_flows(tmp_path)
+    error = _refused(tmp_path)
 
-    assert caught.value.what == "sub/flow.py:3 is not valid Python"
+    assert error.what == "sub/flow.py:3 is not valid Python"
+    assert (error.file, error.line) == ("sub/flow.py", 3)
+    assert error.why.splitlines()[1:] == ["    def f(:", "          ^"]
+
+
+@pytest.mark.parametrize("text", ["(" * 300, "-" * 10**5 + "1", "a" + ".a" * 10**4, "a" + "+a" * 10**4, "[" * 10**4])
+def test_code_that_is_nested_too_deeply_is_an_error_of_the_user(tmp_path: Path, text: str) -> None:
+    _write(tmp_path, flow=text)
+
+    assert "flow.py:1 is not valid Python" in _refused(tmp_path).what
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("@flow\ndef my_sales(): ...", {"my_sales": "my-sales"}),
+        ("@flow(name='Sales of today')\ndef f(): ...", {"f": "Sales of today"}),
+        ("@flow(name=None)\ndef a_b(): ...", {"a_b": "a-b"}),
+        ("@flow(name=f'x{1}')\ndef f(): ...", {"f": None}),
+        ("@flow(name=NAME)\ndef f(): ...", {"f": None}),
+        ("@flow(**OPTIONS)\ndef f(): ...", {"f": None}),
+        ("@flow(name='\\ud800')\ndef f(): ...", {"f": None}),
+        ("def a_b(): ...\nx = flow(a_b)", {"x": "a-b"}),
+        ("def a_b(): ...\nx: object = prefect.flow(a_b, name='y')", {"x": "y"}),
+        ("def a_b(): ...\nx = flow(retries=2)(a_b)", {"x": "a-b"}),
+        ("def a_b(): ...\nx = flow(name='y')(a_b)", {"x": "y"}),
+        ("from elsewhere import a_b\nx = flow(a_b)", {"x": None}),
+        ("x = flow(lambda: 1)", {"x": None}),
+        ("@flow\ndef f(): ...\ng = f.with_options(name='late')", {"f": "f", "g": "late"}),
+        ("@flow\ndef f(): ...\nf = f.with_options(retries=2)", {"f": "f"}),
+        ("@flow\ndef f(): ...\n@flow(name='last')\ndef f(): ...", {"f": "last"}),
+        ("if 1:\n    @flow\n    def a(): ...\nelse:\n    @flow\n    def b(): ...", {"a": "a", "b": "b"}),
+        ("try:\n    x = 1\nexcept OSError:\n    @flow\n    def a(): ...", {"a": "a"}),
+        ("with open('x'):\n    @flow\n    def a(): ...", {"a": "a"}),
+        ("if __name__ == '__main__':\n    pass\nelse:\n    @flow\n    def a(): ...", {"a": "a"}),
+        ("class C:\n    @staticmethod\n    @flow\n    def a_b(): ...", {"C.a_b": "a-b"}),
+        ("class C:\n    @flow(name='c')\n    @classmethod\n    def a(cls): ...", {"C.a": "c"}),
+    ],
+)
+def test_name_at_prefect_is_known_where_the_code_tells(tmp_path: Path, text: str, names: dict[str, str | None]) -> None:
+    assert _names(tmp_path, text) == names
+
+
+def test_names_are_those_that_prefect_gives(tmp_path: Path) -> None:
+    from prefect.flows import load_flow_from_entrypoint
+
+    text = """
+def plain_one(): ...
+made = flow(plain_one)
+late = made.with_options(name="late")
+class C:
+    @staticmethod
+    @flow
+    def of_class(): ...
+@flow(name="")
+def no_name(): ...
+"""
+    names = _names(tmp_path, text)
+    loaded = {name: load_flow_from_entrypoint(f"{tmp_path}/flow.py:{name}").name for name in names}
+
+    assert len(names) == 4
+    assert loaded == names
+
+
+def test_line_is_where_the_flow_is_made(tmp_path: Path) -> None:
+    _write(tmp_path, flow="from prefect import flow\n\n@flow(\n    retries=2,\n)\ndef f(): ...\n")
+    (found,) = find_flows(tmp_path)
+
+    assert (found.line, found.place) == (6, "flow.py:6")
+
+
+def test_two_flows_of_one_name_are_refused_with_both_places(tmp_path: Path) -> None:
+    _write(tmp_path, a=FLOW, b=FLOW.replace("def f", "def other").replace("@flow", "@flow(name='f')"))
+    error = _refused(tmp_path)
+
+    assert error.why == "f: a.py:3 and b.py:3"
+    assert (error.file, error.line) == ("b.py", 3)
+
+
+def test_names_told_by_the_image_are_checked_in_the_same_way() -> None:
+    check_names([("flow.py:a", "a"), ("flow.py:b", "b")])
+    with pytest.raises(PlatformError, match="same name") as caught:
+        check_names([("flow.py:a", "x"), ("flow.py:b", "x"), ("c.py:1", "y"), ("c.py:2", "y")])
+
+    assert caught.value.why == "x: flow.py:a and flow.py:b\ny: c.py:1 and c.py:2"
+    assert (caught.value.file, caught.value.line) == ("flow.py", 0)
+
+
+SALES = FoundFlow("flow.py", "daily_sales", "Sales", 3)
+RETURNS = FoundFlow("sub/more.py", "main", "returns", 5)
+REFUNDS = FoundFlow("sub/refunds.py", "main", None, 7)
+ALL = [SALES, RETURNS, REFUNDS]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [
+        ([], ALL),
+        (["daily_sales"], [SALES]),
+        (["daily-sales"], [SALES]),
+        (["Sales"], [SALES]),
+        (["flow.py:daily_sales"], [SALES]),
+        (["returns", "Sales", "returns"], [SALES, RETURNS]),
+        (["sub/refunds.py:main"], [REFUNDS]),
+    ],
+)
+def test_flows_are_chosen_by_any_of_their_names(wanted: list[str], chosen: list[FoundFlow]) -> None:
+    assert select(ALL, wanted) == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "why"),
+    [
+        ("daily_sale", "no flow 'daily_sale'", "did you mean daily_sales? there are: Sales, returns, main"),
+        ("", "no flow ''", "there are: Sales, returns, main"),
+        ("main", "--flow main could be several", "sub/more.py:main or sub/refunds.py:main"),
+    ],
+)
+def test_flow_that_is_not_there_gets_a_list(name: str, what: str, why: str) -> None:
+    with pytest.raises(PlatformError) as caught:
+        select(ALL, ["Sales", name])
+
+    assert (caught.value.what, caught.value.why) == (what, why)
 
 
 @pytest.mark.parametrize("data", [b"x = '\xff'\n", b"\x00", b"# -*- coding: nonsense -*-\n"])
@@ -139,6 +309,171 @@ def test_folder_that_is_not_there_names_the_option(tmp_path: Path, kind: str) ->
 
     assert str(folder) in caught.value.what
     assert "--workflow-path" in caught.value.todo
+
+
+FILES = ["a.py", "data/x.csv", "tests/t.py", "tests/__pycache__/t.pyc", "sub/tests/more/t.py", ".env", "sub/.env.prod"]
+
+
+@pytest.mark.parametrize(
+    ("ignore", "kept"),
+    [
+        ("", ["a.py", "data/x.csv"]),
+        ("# comment\n\n!\n/\ndata\n", ["a.py"]),
+        ("/data/\n", ["a.py"]),
+        ("**/*.csv", ["a.py"]),
+        ("*.csv", ["a.py", "data/x.csv"]),
+        ("dat[a-c]/?.csv", ["a.py"]),
+        ("dat[!a]", ["a.py", "data/x.csv"]),
+        ("!tests", ["a.py", "data/x.csv", "tests/t.py"]),
+        ("!**/tests", ["a.py", "data/x.csv", "sub/tests/more/t.py", "tests/t.py"]),
+        ("!sub/tests/more/t.py", ["a.py", "data/x.csv", "sub/tests/more/t.py"]),
+        ("*\n!data", ["data/x.csv"]),
+        ("data\n!data/x.csv", ["a.py", "data/x.csv"]),
+        ("!data/x.csv\ndata", ["a.py"]),
+        ("!.env\n!**/.env*\n!**/.*", [".dockerignore", "a.py", "data/x.csv"]),
+        ("\ufeffdata\r\n", ["a.py"]),
+        ("(a+)+$\n\\*\n[", ["a.py", "data/x.csv"]),
+    ],
+)
+def test_dockerignore_has_the_last_word_except_on_secrets(tmp_path: Path, ignore: str, kept: list[str]) -> None:
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / ".dockerignore").write_text(ignore)
+
+    assert _paths(tmp_path) == kept
+
+
+def test_authors_dockerfile_is_seen_whatever_dockerignore_says(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").touch()
+    (tmp_path / ".dockerignore").write_text("*\nDockerfile")
+
+    assert _paths(tmp_path) == ["Dockerfile"]
+
+
+def test_pattern_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / ".dockerignore").write_text("data\n[z-a]")
+    error = _refused(tmp_path)
+
+    assert (error.file, error.line) == (".dockerignore", 2)
+
+
+def test_links_within_the_folder_are_copies(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    _write(tmp_path / "lib", flow=FLOW)
+    (tmp_path / "again").symlink_to("lib")
+    (tmp_path / "one.py").symlink_to(tmp_path / "lib" / "flow.py")
+    folder = tmp_path.with_name("link_to_folder")
+    folder.symlink_to(tmp_path)
+
+    assert _paths(folder) == ["again/flow.py", "lib/flow.py", "one.py"]
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "why"),
+    [
+        ("data.csv", "../outside.csv", "out of the folder"),
+        ("data", "..", "out of the folder"),
+        ("data.csv", "nowhere", "leads nowhere"),
+        ("data.csv", "data.csv", "leads nowhere"),
+        ("lib/loop", "../lib", "in a circle"),
+        ("lib/loop", "..", "in a circle"),
+        ("settings.txt", ".env", "never goes into an image"),
+    ],
+)
+def test_link_that_is_no_copy_is_named(tmp_path: Path, link: str, target: str, why: str) -> None:
+    (tmp_path / "outside.csv").touch()
+    folder = tmp_path / "workflow"
+    (folder / "lib").mkdir(parents=True)
+    (folder / ".env").touch()
+    (folder / link).symlink_to(target)
+    with pytest.raises(PlatformError, match="link that can't be in an image") as caught:
+        workflow_files(folder)
+
+    assert why in caught.value.why
+    assert caught.value.file.startswith(link)
+    (folder / ".dockerignore").write_text(link)
+    assert workflow_files(folder) == []
+
+
+def test_links_to_each_other_do_not_multiply(tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"f{number}").mkdir()
+        for name in ("a", "b"):
+            (tmp_path / f"f{number}" / name).symlink_to(f"../f{number + 1}")
+    (tmp_path / "f30").mkdir()
+    started = time.monotonic()
+    with pytest.raises(PlatformError, match="link"):
+        workflow_files(tmp_path)
+
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(("files", "megabytes"), [(5, 500), (100, 0.00001)])
+def test_folder_that_is_too_large_tells_where_most_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, megabytes: float
+) -> None:
+    monkeypatch.setattr(discovery, "MAXIMUM_FILES", files)
+    monkeypatch.setattr(discovery, "MAXIMUM_MEGABYTES", megabytes)
+    (tmp_path / "big" / "sub").mkdir(parents=True)
+    for number in range(8):
+        (tmp_path / "big" / "sub" / f"{number}").write_text("0123456789")
+    (tmp_path / "flow.py").write_text("x")
+    with pytest.raises(PlatformError, match="too large") as caught:
+        workflow_files(tmp_path)
+
+    assert "most are in big:" in caught.value.why
+
+
+def test_file_that_can_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(tmp_path, flow=FLOW)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    assert "flow.py" in _refused(tmp_path).what
+
+
+def test_name_that_is_not_utf_8_and_special_files_do_no_harm(tmp_path: Path) -> None:
+    _write(tmp_path, flow=FLOW)
+    os.mkfifo(tmp_path / "pipe")
+    assert _paths(tmp_path) == ["flow.py"]
+
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.csv")).touch()
+    assert str(_refused(tmp_path)).encode()
+
+
+PIECES = [
+    "@flow",
+    "flow",
+    "(",
+    ")",
+    "=",
+    "\n",
+    "    ",
+    "def f(): ...",
+    "class C:",
+    "x",
+    ".with_options",
+    "name='a'",
+    "**a",
+]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    code=st.one_of(
+        st.binary(),
+        st.text().map(str.encode),
+        st.lists(st.sampled_from(PIECES)).map(lambda parts: "".join(parts).encode()),
+    ),
+    ignore=st.one_of(st.binary(max_size=20), st.text(alphabet="*?[]!^-\\/.a\n").map(str.encode)),
+)
+def test_whatever_is_in_the_files_is_no_traceback(tmp_path: Path, code: bytes, ignore: bytes) -> None:
+    (tmp_path / "flow.py").write_bytes(b"from prefect import flow\n" + code)
+    (tmp_path / ".dockerignore").write_bytes(ignore)
+    try:
+        assert all(flow.file == "flow.py" for flow in find_flows(tmp_path))
+    except PlatformError as error:
+        assert str(error).encode()  # noqa: PT017 - whether it raises is up to hypothesis
 
 
 def test_every_example_has_a_flow() -> None:

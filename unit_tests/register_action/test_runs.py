@@ -1,12 +1,23 @@
+"""Runs of what is registered: which deployment is meant, how its run starts and is followed, and the overview."""
+
+import json
 import types
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
 from environments.errors import PlatformError
-from environments.settings import Environment
+from environments.secrets import AGENT_TOKEN
+from environments.settings import EXECUTION_ENVIRONMENTS, Environment
 from register_action import runs
 from register_action.runs import parse_parameters
+from register_action.workflow import Choice
+from unit_tests.register_action.conftest import COMMIT, IMAGE, FakePrefect
+
+DAY = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -14,16 +25,10 @@ from register_action.runs import parse_parameters
     [
         ("day=2026-01-01", {"day": "2026-01-01"}),
         ("count=3", {"count": 3}),
-        ("ratio=0.5", {"ratio": 0.5}),
-        ("dry=true", {"dry": True}),
-        ("nothing=null", {"nothing": None}),
         ('text="3"', {"text": "3"}),
-        ("names=[1, 2]", {"names": [1, 2]}),
         ('options={"a": 1}', {"options": {"a": 1}}),
-        ("empty=", {"empty": ""}),
         ("url=http://x?a=b", {"url": "http://x?a=b"}),
         ("broken=[1", {"broken": "[1"}),
-        ("big=12345678901234567890123", {"big": 12345678901234567890123}),
     ],
 )
 def test_value_that_is_json_is_taken_as_such_and_anything_else_as_text(pair: str, expected: dict[str, Any]) -> None:
@@ -44,48 +49,251 @@ def test_pair_without_name_or_value_is_shown(pair: str) -> None:
     assert "--param name=value" in caught.value.todo
 
 
+Resolve = Callable[[str], str]
+
+
 @pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("sample-workflow", "sales_report", "Sales Report")
-    known = {name: types.SimpleNamespace(name="dev") for name in names}
-    monkeypatch.setattr(runs, "deployments", lambda _: known)
+def resolve(environment: Environment, prefect: FakePrefect) -> Resolve:
+    """The full name of the deployment that is found in a project with previews and names that are alike."""
+    for name in ("sample-workflow/dev", "sales_report/dev", "Sales Report/dev", "tax/dev-early", "tax/dev-late"):
+        prefect.add(name)
+    prefect.add("stock/dev-night")
+    for name in ("sample-workflow/dev-fix", "stock/dev-fix", "new/dev-fix", "both/dev-fix", "both/dev-fix-2"):
+        prefect.add(name, labels={"preview": "fix"})
+    return lambda name: runs.resolve(environment, name).name
 
 
-@pytest.mark.parametrize("name", ["sample-workflow", "sample_workflow", "sample-workflow/dev", "Sample Workflow"])
-@pytest.mark.usefixtures("registered")
-def test_workflow_is_found_however_its_name_is_written(environment: Environment, name: str) -> None:
-    assert runs.resolve(environment, name)[0] == "sample-workflow"
-
-
-@pytest.mark.usefixtures("registered")
-def test_unknown_workflow_gets_a_suggestion_and_the_list(environment: Environment) -> None:
+def refused(resolve: Resolve, name: str) -> PlatformError:
     with pytest.raises(PlatformError) as caught:
-        runs.resolve(environment, "sample_workflo")
-
-    assert "no workflow 'sample_workflo'" in caught.value.what
-    assert "did you mean sample_workflow?" in caught.value.why
-    assert "sample-workflow" in caught.value.why
-    assert "invoke register" in caught.value.todo
+        resolve(name)
+    return caught.value
 
 
-@pytest.mark.usefixtures("registered")
-def test_name_that_could_be_several_lists_them(environment: Environment) -> None:
-    with pytest.raises(PlatformError) as caught:
-        runs.resolve(environment, "sales-report")
-
-    assert caught.value.what == "'sales-report' could be Sales Report or sales_report"
-    assert caught.value.todo == "write the flow's name exactly"
+@pytest.mark.parametrize("name", ["sample-workflow", "Sample Workflow", "sample_workflow/Dev", "sample-workflow/"])
+def test_real_deployment_goes_before_previews_however_its_name_is_written(resolve: Resolve, name: str) -> None:
+    assert resolve(name) == "sample-workflow/dev"
 
 
-@pytest.mark.parametrize("name", ["sales_report", "Sales Report", "sales_report/dev"])
-@pytest.mark.usefixtures("registered")
-def test_name_written_exactly_is_never_several(environment: Environment, name: str) -> None:
-    assert runs.resolve(environment, name)[0] == name.removesuffix("/dev")
+UNDOUBTED = {
+    "stock": "stock/dev-night",
+    "new": "new/dev-fix",
+    "tax/dev_late": "tax/dev-late",
+    "sample_workflow/dev-fix": "sample-workflow/dev-fix",
+    "sales_report": "sales_report/dev",
+    "Sales Report/dev": "Sales Report/dev",
+}
 
 
-def test_nothing_registered_says_so(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "deployments", lambda _: {})
-    with pytest.raises(PlatformError) as caught:
-        runs.resolve(environment, "sales")
+@pytest.mark.parametrize(("name", "found"), UNDOUBTED.items())
+def test_deployment_is_found_as_soon_as_the_name_leaves_no_doubt(resolve: Resolve, name: str, found: str) -> None:
+    assert resolve(name) == found
 
-    assert "registered: none" in caught.value.why
+
+DOUBTED = {"sales-report": ("Sales Report/dev", "sales_report/dev"), "both": ("both/dev-fix", "both/dev-fix-2")}
+
+
+@pytest.mark.parametrize(("name", "choices"), DOUBTED.items())
+def test_name_that_could_be_several_lists_them(resolve: Resolve, name: str, choices: tuple[str, str]) -> None:
+    error = refused(resolve, name)
+
+    assert error.what == f"{name!r} could be {' or '.join(choices)}"
+    assert error.todo == "write one of these names"
+
+
+def test_name_written_exactly_is_never_several(resolve: Resolve, prefect: FakePrefect) -> None:
+    prefect.add("tax/dev_late")
+
+    assert [resolve("tax/dev-late"), resolve("tax/dev_late")] == ["tax/dev-late", "tax/dev_late"]
+
+
+NEAR = {"sample_workflo": "sample-workflow", "tax/dev-lat": "tax/dev-late", "new/dev-fox": "new/dev-fix"}
+
+
+@pytest.mark.parametrize(("name", "hint"), NEAR.items())
+def test_unknown_name_gets_one_that_can_be_used_and_the_list(resolve: Resolve, name: str, hint: str) -> None:
+    error = refused(resolve, name)
+
+    assert error.what == f"no workflow {name!r} is registered in environment dev"
+    assert f"did you mean {hint}?" in error.why
+    assert "sales_report, sample-workflow, stock, tax" in error.why
+    assert error.todo == "invoke register --workflow-path ... --env dev"
+    assert resolve(hint)
+
+
+@pytest.mark.usefixtures("prefect")
+def test_nothing_registered_says_so(environment: Environment) -> None:
+    assert refused(lambda name: runs.resolve(environment, name).name, "sales").why == "registered: none"
+
+
+class Runs:
+    """The part of the Prefect client that has to do with runs, for `FakePrefect`; runs are made by the test."""
+
+    def __init__(self, prefect: Any) -> None:
+        self.started: list[tuple[UUID, dict[str, Any]]] = []
+        self.known: list[Any] = []
+        self.states: list[Any] = []
+        self.lines: list[Any] = []
+        for name in ("create_flow_run_from_deployment", "read_flow_runs", "read_flow_run", "read_logs"):
+            setattr(prefect, name, getattr(self, name))
+
+    def create_flow_run_from_deployment(self, deployment_id: UUID, **told: Any) -> Any:
+        self.started.append((deployment_id, told))
+        return self.of(deployment_id, None)
+
+    def of(self, deployment_id: UUID, start: Any, state: str = "Scheduled") -> Any:
+        from prefect.client.schemas.objects import FlowRun
+
+        run = FlowRun(
+            flow_id=uuid4(), name="brave-fox", deployment_id=deployment_id, start_time=start, state_name=state
+        )
+        self.known.append(run)
+        return run
+
+    def read_flow_runs(self, *, deployment_filter: Any, flow_run_filter: Any, sort: Any, limit: int) -> list[Any]:
+        assert (flow_run_filter.start_time.is_null_, sort.value) == (False, "START_TIME_DESC")
+        mine = [run for run in self.known if run.deployment_id in deployment_filter.id.any_ and run.start_time]
+        return sorted(mine, key=lambda run: run.start_time, reverse=True)[:limit]
+
+    def read_flow_run(self, _: UUID) -> Any:
+        from prefect.client.schemas.objects import FlowRun
+
+        return FlowRun(flow_id=uuid4(), state=self.states.pop(0) if len(self.states) > 1 else self.states[0])
+
+    def read_logs(self, _: Any, limit: int, offset: int, sort: Any) -> list[Any]:
+        assert sort.value == "TIMESTAMP_ASC"
+        return self.lines[offset : offset + min(limit, 2)]
+
+
+@pytest.fixture
+def of_flows(prefect: FakePrefect) -> Runs:
+    prefect.add("sales/dev", job_variables={"cpu": 512, "memory": 2048})
+    return Runs(prefect)
+
+
+def start(environment: Environment, choice: Choice) -> UUID:
+    return runs.start(environment, runs.resolve(environment, "sales"), {"day": 1}, choice)
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        (Choice(), None),
+        (Choice(cpu=1024), {"cpu": 1024}),
+        (Choice(memory=3072), {"memory": 3072}),
+        (
+            Choice((), "ecs_fargate_spot", 256, 512),
+            {**EXECUTION_ENVIRONMENTS["ecs_fargate_spot"], "cpu": 256, "memory": 512},
+        ),
+    ],
+)
+def test_run_starts_with_its_parameters_and_only_what_was_chosen_for_it(
+    environment: Environment, prefect: FakePrefect, of_flows: Runs, choice: Choice, told: dict[str, Any] | None
+) -> None:
+    run_id = start(environment, choice)
+
+    expected = {"parameters": {"day": 1}, "job_variables": told}
+    assert of_flows.started == [(prefect.deployments["sales/dev"].id, expected)]
+    assert [run_id] == [run.id for run in of_flows.known]
+
+
+@pytest.mark.parametrize("choice", [Choice(cpu=4096), Choice(memory=512), Choice(cpu=3), Choice(memory=5000)])
+def test_size_that_fargate_has_not_starts_nothing(environment: Environment, of_flows: Runs, choice: Choice) -> None:
+    with pytest.raises(PlatformError, match="no size of cpu") as caught:
+        start(environment, choice)
+
+    assert "allowed: " in caught.value.why
+    assert of_flows.started == []
+
+
+def follow(environment: Environment, of_flows: Runs, monkeypatch: pytest.MonkeyPatch, *states: str) -> bool:
+    from prefect.client.schemas.objects import State, StateType
+
+    monkeypatch.setattr(runs, "POLL_SECONDS", 0)
+    why = {"FAILED": "so it is"}
+    of_flows.states = [State(type=StateType[state], timestamp=DAY, message=why.get(state)) for state in states]
+    return runs.follow(environment, uuid4())
+
+
+@pytest.mark.parametrize(("end", "told"), [("COMPLETED", "Completed"), ("FAILED", "Failed: so it is")])
+def test_run_is_followed_to_its_end_each_state_and_line_once(
+    environment: Environment, of_flows: Runs, monkeypatch: Any, capsys: Any, end: str, told: str
+) -> None:
+    of_flows.lines = [
+        types.SimpleNamespace(level=level, message="said", timestamp=DAY) for level in (20, 20, 35, 40, 20)
+    ]
+    well = follow(environment, of_flows, monkeypatch, "SCHEDULED", "RUNNING", "RUNNING", end)
+    lines = [line.removeprefix("03:04:05  ") for line in capsys.readouterr().out.splitlines()]
+
+    assert well is (end == "COMPLETED")
+    assert [line[9:] for line in lines if line.startswith("state")] == ["Scheduled", "Running", told]
+    assert [line.split() for line in lines if not line.startswith("state")] == [
+        [level, "said"] for level in ("INFO", "INFO", "35", "ERROR", "INFO")
+    ]
+
+
+def test_run_that_no_agent_takes_is_told_once(
+    environment: Environment, of_flows: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runs, "HINT_AFTER_SECONDS", -1)
+    follow(environment, of_flows, monkeypatch, *["SCHEDULED"] * 3, "COMPLETED")
+
+    assert capsys.readouterr().out.count("no agent has taken it yet; invoke status --env dev tells why") == 1
+
+
+def test_log_streams_are_those_of_the_deployments_task_family(environment: Environment, prefect: FakePrefect) -> None:
+    prefect.add("sales/dev", job_variables={"family": "sales"})
+    prefect.add("sales/dev-night", job_variables={"family": "sales_night"})
+
+    assert runs.log_prefix(environment, "sales/dev-night") == "sales_night/"
+    assert runs.log_prefix(environment, "sales") == "sales/"
+
+
+@pytest.fixture
+def rows(environment: Environment, prefect: FakePrefect, of_flows: Runs) -> list[dict[str, Any]]:
+    """The overview of a deployment that ran, one that is paused and was only scheduled, and a preview."""
+    schedules = [{"schedule": {"cron": "0 6 * * *", "timezone": "Europe/Berlin"}, "active": True}]
+    variables, labels = {"image": IMAGE.pinned}, {"workflow": "etl"}
+    sales = prefect.add("sales/dev", version=COMMIT, labels=labels, schedules=schedules, job_variables=variables)
+    tax = prefect.add("tax/dev", paused=True)
+    prefect.add("sales/dev-fix", labels={"preview": "fix", "workflow": "etl"})
+    of_flows.of(sales, DAY, "Failed")
+    of_flows.of(sales, DAY.replace(hour=9), "Completed")
+    of_flows.of(tax, None, "Scheduled")
+    return runs.overview(environment)
+
+
+def test_overview_has_version_image_schedule_and_last_run(rows: list[dict[str, Any]]) -> None:
+    sales, preview, tax = rows
+
+    assert sales == {
+        "name": "sales/dev",
+        "workflow": "etl",
+        "version": COMMIT,
+        "image": IMAGE.pinned,
+        "schedule": "0 6 * * * Europe/Berlin",
+        "last_run": "Completed 2026-01-02 09:04 UTC",
+        "state": "registered",
+    }
+    assert (preview["name"], preview["state"]) == ("sales/dev-fix", "preview")
+    assert (tax["state"], tax["last_run"], tax["version"], tax["image"]) == ("paused", "never", "", "")
+
+
+def test_overview_prints_one_line_for_each_or_json(
+    rows: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.show_overview(rows, False)
+    header, *lines = capsys.readouterr().out.splitlines()
+    runs.show_overview(rows, True)
+
+    assert header.split() == ["deployment", "workflow", "version", "image", "schedule", "last", "run", "state"]
+    assert len(lines) == 3
+    assert lines[0].split()[:4] == ["sales/dev", "etl", "c0ffeec0ffee", "1" * 12]
+    assert json.loads(capsys.readouterr().out) == rows
+
+
+def test_status_goes_on_where_prefect_has_no_answer(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(AGENT_TOKEN, raising=False)
+    with pytest.raises(PlatformError, match="no Prefect key"):
+        runs.overview(environment)
+
+    assert runs.overview_if_reachable(environment) == []

@@ -1,0 +1,93 @@
+"""Takes workflows back: their deployments, and the images that nothing runs any more."""
+
+import difflib
+from concurrent.futures import ThreadPoolExecutor
+
+from environments import console
+from environments.errors import PlatformError
+from environments.prefect_api import prefect_client
+from environments.secrets import REGISTER_TOKEN
+from environments.settings import Environment
+from infra import images
+from register_action import registered, workflow_image
+from register_action.changes import Change
+from register_action.deployments import AT_ONCE
+from register_action.registered import ORIGIN, WORKFLOW, Registered
+from register_action.workflow import Workflow
+
+
+def find(environment: Environment, name: str, origin: str, branch: str, previews_only: bool) -> list[Registered]:
+    """The deployments that would go.
+
+    Args:
+        environment: whose project.
+        name: the workflow's.
+        origin: where it comes from, if that is known; one of the same name from elsewhere is not touched.
+        branch: whose previews, if only they are meant.
+        previews_only: leave the workflow itself.
+
+    Raises:
+        PlatformError: the workflow of that name is another one, or there is none.
+    """
+    if not name:
+        raise PlatformError(
+            "which workflow?", "neither --name nor --workflow-path is given", "invoke workflows lists the names"
+        )
+    if previews_only and not branch:
+        raise PlatformError("previews are those of a branch", "its name is not known", "add --branch-name")
+    everything = registered.of_environment(environment, REGISTER_TOKEN)
+    mine = [each for each in everything if each.label(WORKFLOW) == name]
+    if not mine and not previews_only:
+        known = sorted({each.label(WORKFLOW) for each in everything} - {""})
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise PlatformError(
+            f"no workflow {name} is registered in environment {environment.name}",
+            f"{hint}registered: {', '.join(known) or 'none'}",
+            "invoke workflows lists them",
+        )
+    others = {each.label(ORIGIN) for each in mine} - {"", origin}
+    if origin and others:
+        raise PlatformError(
+            f"workflow {name} of environment {environment.name} is another one",
+            f"it was registered from {', '.join(sorted(others))}, this is {origin}",
+            "correct --workflow-path, or name it with --name alone",
+        )
+    return [each for each in mine if not previews_only or each.preview == branch]
+
+
+def remove(environment: Environment, name: str, going: list[Registered], whole: bool) -> None:
+    """Delete deployments, then the images that no other deployment runs.
+
+    Args:
+        environment: whose.
+        name: the workflow's.
+        going: its deployments that go.
+        whole: the workflow goes with its ECR repository.
+    """
+    with prefect_client(environment, REGISTER_TOKEN) as client, ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda each: registered.delete(client, each.deployment.id), going))
+    if whole:
+        repository = workflow_image.repository_name(environment, name)
+        gone = images.delete_repository(environment, repository)
+        console.note(f"{len(going)} deployment(s)" + (f", ECR repository {repository}" if gone else ""))
+        return
+    deleted = _delete_unused(environment, name, {each.image for each in going})
+    console.note(f"{len(going)} deployment(s), {len(deleted)} image(s)")
+
+
+def superseded(environment: Environment, workflow: Workflow, changes: list[Change]) -> list[str]:
+    """Delete the images that a preview ran before this push and that nothing runs now; a real one keeps its history."""
+    before = {change.existing.image for change in changes if change.existing and change.action in ("update", "delete")}
+    deleted = _delete_unused(environment, workflow.name, before)
+    console.note(f"{len(deleted)} image(s) deleted")
+    return deleted
+
+
+def _delete_unused(environment: Environment, name: str, candidates: set[str]) -> list[str]:
+    if not candidates - {""}:
+        return []
+    with prefect_client(environment, REGISTER_TOKEN) as client:
+        # Of all workflows: tags can be changed, and deployments copied, at the Prefect page.
+        used = {each.image for each in registered.read(client, environment)}
+    return workflow_image.delete_unused(environment, name, candidates - used)

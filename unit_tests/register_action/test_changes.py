@@ -1,0 +1,300 @@
+from typing import Any
+
+import pytest
+
+from environments.errors import PlatformError
+from environments.settings import Environment
+from register_action import changes
+from register_action.changes import foresee, project_of
+from register_action.workflow import Choice
+from unit_tests.register_action.conftest import (
+    IMAGE,
+    ORIGIN,
+    OTHER_IMAGE,
+    PARAMETERS,
+    FakePrefect,
+    HandOver,
+    Register,
+    actions,
+    described,
+)
+
+ENTRY = """deployments:
+  - name: dev
+    entrypoint: flow.py:sales
+"""
+SAID = {
+    "description": "description: Sales of the day",
+    "tags": "tags: [shop]",
+    "parameters": "parameters: {limit: 3}",
+    "paused": "paused: true",
+    "enforce": "enforce_parameter_schema: false",
+    "concurrency": "concurrency_limit: {limit: 2, collision_strategy: CANCEL_NEW, grace_period_seconds: 60}",
+    "size": "work_pool: {job_variables: {cpu: 1024, memory: 4096, env: {MODE: fast}}}",
+    "schedules": "schedules: [{cron: '0 6 * * *', timezone: Asia/Tokyo, active: false, slug: a, parameters: {day: x}}]",
+}
+CRON = {"cron": "30 4 * * *", "timezone": None, "day_or": True}
+BY_HAND = [{"schedule": CRON, "active": False, "parameters": {"day": "x"}, "slug": None, "max_scheduled_runs": 2}]
+LIMIT = {"name": "limit", "limit": 7, "active_slots": 0, "slot_decay_per_second": 0}
+
+
+def _yaml(*said: str) -> str:
+    return ENTRY + "".join(f"    {line}\n" for line in said)
+
+
+def _schedules(prefect: FakePrefect, name: str = "sales/dev") -> list[Any]:
+    return [each.model_dump(mode="json")["schedule"] for each in prefect.deployments[name].schedules]
+
+
+def test_what_only_the_page_says_stays(hand_over: HandOver, register: Register, prefect: FakePrefect) -> None:
+    register(hand_over("sales"))
+    prefect.edit("sales/dev", schedules=BY_HAND, parameters={"limit": 3}, global_concurrency_limit=LIMIT, paused=True)
+    unchanged = register(hand_over("sales"))
+    updated = register(hand_over("sales"), image=OTHER_IMAGE)
+    after = prefect.deployments["sales/dev"]
+
+    assert (actions(unchanged), actions(updated)) == ({"sales/dev": "keep"}, {"sales/dev": "update"})
+    assert [(each.active, each.parameters) for each in after.schedules] == [(False, {"day": "x"})]
+    assert _schedules(prefect) == [CRON]
+    assert after.parameters == {"limit": 3}
+    assert after.global_concurrency_limit.limit == 7
+    assert after.paused is True
+
+
+def test_what_prefect_yaml_said_goes_with_it(hand_over: HandOver, register: Register, prefect: FakePrefect) -> None:
+    register(hand_over("sales", prefect_yaml=_yaml(SAID["schedules"], SAID["parameters"], SAID["concurrency"])))
+    said = prefect.deployments["sales/dev"]
+    gone = register(hand_over("sales"))
+    after = prefect.deployments["sales/dev"]
+
+    assert (len(said.schedules), said.parameters, said.global_concurrency_limit.limit) == (1, {"limit": 3}, 2)
+    assert actions(gone) == {"sales/dev": "update"}
+    assert (after.schedules, after.parameters, after.global_concurrency_limit) == ([], {}, None)
+    assert after.concurrency_options is None
+    prefect.edit("sales/dev", schedules=BY_HAND, parameters={"limit": 4})
+    assert actions(register(hand_over("sales"))) == {"sales/dev": "keep"}
+
+
+def test_prefect_yaml_goes_before_the_page(hand_over: HandOver, register: Register, prefect: FakePrefect) -> None:
+    text = _yaml(SAID["parameters"], SAID["schedules"])
+    register(hand_over("sales", prefect_yaml=text))
+    prefect.edit("sales/dev", schedules=BY_HAND, parameters={"limit": 9}, global_concurrency_limit=LIMIT)
+    register(hand_over("sales", prefect_yaml=text))
+    after = prefect.deployments["sales/dev"]
+
+    assert _schedules(prefect) == [{"cron": "0 6 * * *", "timezone": "Asia/Tokyo", "day_or": True}]
+    assert (after.parameters, after.global_concurrency_limit) == ({"limit": 3}, None)
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_deployment_paused_by_hand_stays_paused_unless_prefect_yaml_has_a_say(
+    hand_over: HandOver, register: Register, prefect: FakePrefect, paused: bool
+) -> None:
+    register(hand_over("sales", prefect_yaml=_yaml()))
+    prefect.edit("sales/dev", paused=True)
+    register(hand_over("sales", prefect_yaml=_yaml()), image=OTHER_IMAGE)
+    assert prefect.deployments["sales/dev"].paused is True
+
+    register(hand_over("sales", prefect_yaml=_yaml(f"paused: {str(paused).lower()}")))
+    assert prefect.deployments["sales/dev"].paused is paused
+
+
+EDITS: dict[str, Any] = {
+    "version": "f00",
+    "description": "By hand",
+    "tags": ["dev", "etl", "shop", "by-hand"],
+    "labels": {"workflow": "etl", "origin": ORIGIN, "preview": "", "declared_in": "", "described_in": ""},
+    "entrypoint": "flow.py:old",
+    "pull_steps": [],
+    "parameter_openapi_schema": {**PARAMETERS, "required": []},
+    "enforce_parameter_schema": True,
+    "schedules": [],
+    "parameters": {"limit": 3, "day": "x"},
+    "concurrency_options": {"collision_strategy": "CANCEL_NEW", "grace_period_seconds": 120},
+    "global_concurrency_limit": LIMIT,
+    "paused": False,
+}
+
+
+@pytest.mark.parametrize("field", list(EDITS))
+def test_any_field_that_differs_is_put_right(
+    hand_over: HandOver, register: Register, prefect: FakePrefect, field: str
+) -> None:
+    [created] = register(hand_over("sales", prefect_yaml=_yaml(*SAID.values())))
+    known = {"global_concurrency_limit" if name == "concurrency_limit" else name for name in created.payload}
+    before = prefect.deployments["sales/dev"]
+    prefect.edit("sales/dev", **{field: EDITS[field]})
+    [change] = register(hand_over("sales", prefect_yaml=_yaml(*SAID.values())))
+
+    assert known == {*EDITS, "name", "work_pool_name", "job_variables"}
+    assert change.action == "update"
+    fresh = {"schedules": before.schedules, "global_concurrency_limit": before.global_concurrency_limit}
+    assert prefect.deployments["sales/dev"].model_copy(update=fresh) == before
+    assert [change.action for change in register(hand_over("sales", prefect_yaml=_yaml(*SAID.values())))] == ["keep"]
+
+
+@pytest.mark.parametrize("edit", [{"cpu": 256}, {"cpu": None}, {"image": "latest"}, {"command": "sh"}, {"env": {}}])
+def test_job_variables_changed_by_hand_are_put_right(
+    hand_over: HandOver, register: Register, prefect: FakePrefect, edit: dict[str, Any]
+) -> None:
+    register(hand_over("sales", prefect_yaml=_yaml(SAID["size"])))
+    right = prefect.deployments["sales/dev"].job_variables
+    prefect.edit("sales/dev", job_variables={**right, **edit})
+
+    assert actions(register(hand_over("sales", prefect_yaml=_yaml(SAID["size"])))) == {"sales/dev": "update"}
+    assert prefect.deployments["sales/dev"].job_variables == right
+
+
+@pytest.mark.parametrize("said", list(SAID))
+def test_line_that_goes_from_prefect_yaml_is_a_change_unless_it_is_paused(
+    hand_over: HandOver, register: Register, said: str
+) -> None:
+    register(hand_over("sales", prefect_yaml=_yaml(*SAID.values())))
+    rest = [text for name, text in SAID.items() if name != said]
+    done = register(hand_over("sales", prefect_yaml=_yaml(*rest)))
+
+    assert actions(done) == {"sales/dev": "keep" if said == "paused" else "update"}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "timezone: Asia/Tokyo, ",
+        "active: false, ",
+        "slug: a, ",
+        ", parameters: {day: x}",
+        ", grace_period_seconds: 60",
+        ", collision_strategy: CANCEL_NEW, grace_period_seconds: 60",
+        "limit: 2, ",
+        "env: {MODE: fast}",
+    ],
+)
+def test_part_of_a_line_that_goes_is_a_change_too(hand_over: HandOver, register: Register, part: str) -> None:
+    text = _yaml(SAID["schedules"], SAID["concurrency"], SAID["size"])
+    register(hand_over("sales", prefect_yaml=text))
+    assert part in text
+
+    assert actions(register(hand_over("sales", prefect_yaml=text.replace(part, "")))) == {"sales/dev": "update"}
+    assert actions(register(hand_over("sales", prefect_yaml=text.replace(part, "")))) == {"sales/dev": "keep"}
+
+
+INTERVAL = "{interval: 3600, parameters: {day: x}}"
+
+
+@pytest.mark.parametrize(
+    "schedules",
+    [
+        INTERVAL,
+        "{interval: PT1H, anchor_date: '2026-01-31T06:00:00+02:00'}",
+        "{rrule: 'FREQ=DAILY'}",
+        "{cron: '0 6 * * *', timezone: UTC, active: false}",
+        "{cron: '0 6 * * *', slug: new, replaces: old}",
+        f"{{cron: '0 6 * * *'}}, {INTERVAL}, {{rrule: 'FREQ=WEEKLY', timezone: Asia/Tokyo}}",
+    ],
+)
+def test_schedule_stays_the_same_from_one_register_to_the_next(
+    hand_over: HandOver, register: Register, prefect: FakePrefect, schedules: str
+) -> None:
+    text = _yaml(f"schedules: [{schedules}]")
+    register(hand_over("sales", prefect_yaml=text))
+    before = _schedules(prefect)
+
+    assert actions(register(hand_over("sales", prefect_yaml=text))) == {"sales/dev": "keep"}
+    assert actions(register(hand_over("sales", prefect_yaml=text), image=OTHER_IMAGE)) == {"sales/dev": "update"}
+    assert sorted(_schedules(prefect), key=str) == sorted(before, key=str)
+
+
+def test_interval_goes_on_from_its_anchor_whatever_else_changes(
+    hand_over: HandOver, register: Register, prefect: FakePrefect
+) -> None:
+    register(hand_over("sales", prefect_yaml=_yaml(f"schedules: [{INTERVAL}, {{cron: '0 6 * * *'}}]")))
+    anchor = next(each["anchor_date"] for each in _schedules(prefect) if "interval" in each)
+    register(hand_over("sales", prefect_yaml=_yaml(f"schedules: [{{cron: '0 7 * * *'}}, {INTERVAL}]")))
+    after = {each.get("cron") or each["anchor_date"] for each in _schedules(prefect)}
+    register(hand_over("sales", prefect_yaml=_yaml(f"schedules: [{INTERVAL.replace('3600', '60')}]")))
+
+    assert after == {"0 7 * * *", anchor}
+    assert _schedules(prefect)[0]["anchor_date"] != anchor  # another rhythm begins now
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (["parameters: {limit: three}"], "'limit'"),
+        (["parameters: {limit: 3, day: 1}"], "'day'"),
+        (["parameters: {limit: 3}", "schedules: [{cron: '* * * * *', parameters: {limit: x}}]"], "'limit'"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_told_with_their_line(
+    hand_over: HandOver, register: Register, prefect: FakePrefect, said: list[str], reason: str
+) -> None:
+    with pytest.raises(PlatformError) as caught:
+        register(hand_over("sales", prefect_yaml=_yaml(*said)))
+
+    assert caught.value.why.startswith("prefect.yaml:2: dev: ")
+    assert reason in caught.value.why
+    assert (caught.value.file, caught.value.line) == ("prefect.yaml", 2)
+    assert prefect.writes == []
+    assert register(hand_over("sales", prefect_yaml=_yaml(*said, "enforce_parameter_schema: false")))
+
+
+def test_all_parameters_that_do_not_fit_are_told_at_once(hand_over: HandOver, register: Register) -> None:
+    second = "  - {name: all, entrypoint: 'flow.py:stock', parameters: {day: 2}}\n"
+    with pytest.raises(PlatformError) as caught:
+        register(hand_over("sales", "stock", prefect_yaml=_yaml("parameters: {limit: x}") + second))
+
+    assert [line.split(":")[1] for line in caught.value.why.splitlines()] == ["2", "5"]
+
+
+def test_parameters_of_the_page_that_no_longer_fit_are_told(
+    hand_over: HandOver, register: Register, prefect: FakePrefect
+) -> None:
+    register(hand_over("sales"))
+    prefect.edit("sales/dev", parameters={"limit": "three"})
+    with pytest.raises(PlatformError) as caught:
+        register(hand_over("sales"))
+
+    assert caught.value.why.startswith("sales/dev at Prefect: ")
+    assert (caught.value.file, caught.value.line) == ("", 0)
+
+
+def test_parameters_may_leave_out_what_a_run_must_give(hand_over: HandOver, register: Register) -> None:
+    assert register(hand_over("sales", prefect_yaml=_yaml("parameters: {day: x}")))
+    assert register(hand_over("sales", prefect_yaml=_yaml("parameters: {unknown: x}")))
+
+
+def test_broken_schema_is_no_traceback(hand_over: HandOver, register: Register) -> None:
+    schema = {"type": "object", "properties": {"day": {"type": "string", "pattern": "("}}}
+    with pytest.raises(PlatformError, match="don't fit"):
+        register(hand_over("sales", prefect_yaml=_yaml("parameters: {day: x}")), parameters=schema)
+
+
+def test_plan_is_foreseen_without_building_when_the_image_is_known(
+    environment: Environment, hand_over: HandOver, register: Register, prefect: FakePrefect
+) -> None:
+    register(hand_over("sales", "stock", "tax"))
+    prefect.edit("sales/dev", version="f00")
+    prefect.writes.clear()
+    handed_over = hand_over("sales", "stock")
+    project = project_of(environment, handed_over)
+
+    foreseen = foresee(environment, handed_over, project, IMAGE, prune=False)
+    assert foreseen is not None
+    assert actions(foreseen) == {"sales/dev": "update", "stock/dev": "keep", "tax/dev": "pause"}
+    assert foresee(environment, handed_over, project, OTHER_IMAGE, prune=False) is None
+    assert foresee(environment, hand_over("sales", "new"), project, IMAGE, prune=False) is None
+    assert prefect.writes == []
+
+
+def test_foreseeing_some_flows_asks_prefect_nothing_more(
+    environment: Environment, hand_over: HandOver, register: Register, prefect: FakePrefect
+) -> None:
+    register(hand_over("sales", "stock"))
+    handed_over = hand_over("sales", "stock", choice=Choice(flows=("sales",)))
+    project = project_of(environment, handed_over)
+    prefect.keys.clear()
+
+    foreseen = foresee(environment, handed_over, project, IMAGE, prune=True)
+    assert foreseen == changes.plan(environment, handed_over, project, IMAGE, described(handed_over), prune=True)
+    assert actions(foreseen) == {"sales/dev": "keep"}
+    assert prefect.keys == []

@@ -1,0 +1,328 @@
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from environments.console import steps
+from environments.errors import PlatformError
+from environments.secrets import AGENT_TOKEN
+from environments.settings import Environment
+from infra import images
+from infra.images import Image
+from register_action import removal
+from register_action.workflow import Choice
+from unit_tests.register_action.conftest import (
+    ORIGIN,
+    OTHER_IMAGE,
+    FakePrefect,
+    HandOver,
+    Register,
+    actions,
+    http_error,
+)
+
+PREVIEW = Choice(preview=True)
+DAILY = "deployments: [{name: daily, entrypoint: 'flow.py:sales'}]"
+
+
+# Flows that are gone from their folder.
+
+
+def test_flow_that_is_gone_is_paused_once_and_starts_again_when_it_is_back(
+    hand_over: HandOver, register: Register, prefect: FakePrefect
+) -> None:
+    register(hand_over("sales", "stock"))
+    gone = register(hand_over("stock"))
+    paused = prefect.deployments["sales/dev"]
+    still_gone = register(hand_over("stock"))
+    back = register(hand_over("sales", "stock"))
+
+    assert actions(gone) == {"stock/dev": "keep", "sales/dev": "pause"}
+    assert (paused.paused, paused.tags) == (True, ["dev", "etl", "removed"])
+    assert actions(still_gone) == {"stock/dev": "keep", "sales/dev": "keep"}
+    assert actions(back) == {"sales/dev": "update", "stock/dev": "keep"}
+    assert prefect.deployments["sales/dev"].paused is False
+    assert prefect.deployments["sales/dev"].tags == ["dev", "etl"]
+    assert prefect.writes[-2:] == [("PATCH", "sales/dev"), ("POST", "sales/dev")]
+
+
+def test_flow_that_was_paused_by_hand_does_not_start_when_it_is_back(
+    hand_over: HandOver, register: Register, prefect: FakePrefect
+) -> None:
+    register(hand_over("sales", "stock"))
+    prefect.edit("sales/dev", paused=True)
+
+    assert actions(register(hand_over("stock"))) == {"stock/dev": "keep", "sales/dev": "keep"}
+    assert actions(register(hand_over("sales", "stock"), image=OTHER_IMAGE))["sales/dev"] == "update"
+    assert prefect.deployments["sales/dev"].paused is True
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_prune_deletes_what_is_gone(
+    hand_over: HandOver, register: Register, prefect: FakePrefect, paused: bool
+) -> None:
+    register(hand_over("sales", "stock"))
+    if paused:
+        register(hand_over("stock"))
+
+    assert actions(register(hand_over("stock"), prune=True)) == {"stock/dev": "keep", "sales/dev": "delete"}
+    assert set(prefect.deployments) == {"stock/dev"}
+
+
+def test_entry_that_is_renamed_leaves_its_old_deployment_paused(
+    hand_over: HandOver, register: Register, prefect: FakePrefect
+) -> None:
+    register(hand_over("sales", prefect_yaml=DAILY))
+
+    assert actions(register(hand_over("sales", prefect_yaml=DAILY.replace("daily", "nightly")))) == {
+        "sales/dev-nightly": "create",
+        "sales/dev-daily": "pause",
+    }
+
+
+@pytest.mark.parametrize("prune", [True, False])
+def test_choice_of_flows_leaves_the_others_alone(hand_over: HandOver, register: Register, prune: bool) -> None:
+    register(hand_over("sales", "stock", "tax"))
+    chosen = hand_over("sales", "stock", choice=Choice(flows=("sales",)))
+
+    assert actions(register(chosen, prune=prune)) == {"sales/dev": "keep"}
+
+
+def test_previews_and_the_real_ones_leave_each_other_alone(
+    hand_over: HandOver, register: Register, prefect: FakePrefect
+) -> None:
+    register(hand_over("sales", "stock"))
+    register(hand_over("sales", "stock", choice=PREVIEW, branch="x"))
+    register(hand_over("sales", "stock", choice=PREVIEW, branch="y"))
+    preview = register(hand_over("stock", choice=PREVIEW, branch="x"))
+    real = register(hand_over("sales"))
+
+    assert actions(preview) == {"stock/dev-x": "keep", "sales/dev-x": "delete"}
+    assert actions(real) == {"sales/dev": "keep", "stock/dev": "pause"}
+    assert set(prefect.deployments) == {"sales/dev", "stock/dev", "stock/dev-x", "sales/dev-y", "stock/dev-y"}
+
+
+# Workflows and previews that are taken back.
+
+
+class Ecr:
+    """ECR with images of workflow etl."""
+
+    def __init__(self, environment: Environment, client: Any) -> None:
+        self.environment, self.client = environment, client
+
+    def push(self, tag: str) -> Image:
+        """Have an image; gives it with its digest."""
+        images.ensure_repository(self.environment, "dev_etl")
+        manifest = json.dumps({"mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [{"digest": tag}]})
+        made = self.client.put_image(repositoryName="dev_etl", imageManifest=manifest, imageTag=tag)["image"]
+        image = images.image_name(self.environment, "dev_etl", tag)
+        return dataclasses.replace(image, digest=made["imageId"]["imageDigest"])
+
+    @property
+    def tags(self) -> set[str]:
+        return {each["imageTag"] for each in self.client.list_images(repositoryName="dev_etl")["imageIds"]}
+
+
+@pytest.fixture
+def ecr(environment: Environment, aws_mocked: Callable[[str], Any]) -> Ecr:
+    return Ecr(environment, aws_mocked("ecr"))
+
+
+def _find(environment: Environment, name: str = "etl", origin: str = ORIGIN, branch: str = "") -> list[str]:
+    return [each.name for each in removal.find(environment, name, origin, branch, bool(branch))]
+
+
+@pytest.fixture
+def registered(hand_over: HandOver, register: Register) -> None:
+    """Workflow etl with previews of two branches, and workflow stock."""
+    register(hand_over("sales", "tax"))
+    register(hand_over("sales", choice=PREVIEW, branch="x"))
+    register(hand_over("sales", choice=PREVIEW, branch="x/y"))
+    register(hand_over("count", name="stock"))
+
+
+@pytest.mark.usefixtures("registered")
+def test_whole_workflow_goes_with_its_previews_and_nothing_else(environment: Environment) -> None:
+    assert _find(environment) == ["sales/dev", "sales/dev-x", "sales/dev-x-y", "tax/dev"]
+    assert _find(environment, "stock") == ["count/dev"]
+
+
+@pytest.mark.usefixtures("registered")
+def test_previews_are_those_of_exactly_one_branch(environment: Environment) -> None:
+    assert _find(environment, branch="x") == ["sales/dev-x"]
+    assert _find(environment, branch="x/y") == ["sales/dev-x-y"]
+    assert _find(environment, branch="never-pushed") == []
+    assert _find(environment, "unknown", branch="x") == []
+
+
+@pytest.mark.parametrize(("name", "hint"), [("elt", "did you mean etl?"), ("warehouse", "registered: etl, stock")])
+@pytest.mark.usefixtures("registered")
+def test_unknown_workflow_gets_a_suggestion_and_the_list(environment: Environment, name: str, hint: str) -> None:
+    with pytest.raises(PlatformError) as caught:
+        _find(environment, name)
+
+    assert caught.value.what == f"no workflow {name} is registered in environment dev"
+    assert hint in caught.value.why
+    assert "registered: etl, stock" in caught.value.why
+    assert "invoke workflows" in caught.value.todo
+
+
+def test_deployments_of_nobodys_are_not_listed(environment: Environment, prefect: FakePrefect) -> None:
+    prefect.add("sales/dev")
+    with pytest.raises(PlatformError) as caught:
+        _find(environment)
+
+    assert caught.value.why == "registered: none"
+
+
+@pytest.mark.parametrize("branch", ["", "x"])
+@pytest.mark.usefixtures("registered")
+def test_workflow_of_the_same_name_from_elsewhere_is_not_touched(environment: Environment, branch: str) -> None:
+    with pytest.raises(PlatformError) as caught:
+        _find(environment, origin="github.com/other/etl//workflow", branch=branch)
+
+    assert caught.value.what == "workflow etl of environment dev is another one"
+    assert ORIGIN in caught.value.why
+    assert len(_find(environment, origin="")) == 4  # by its name alone
+
+
+def test_workflow_registered_outside_git_may_be_taken_back_from_a_repository(
+    environment: Environment, hand_over: HandOver, register: Register
+) -> None:
+    register(hand_over("sales", origin="", commit=""))
+
+    assert _find(environment) == ["sales/dev"]
+
+
+@pytest.mark.parametrize(
+    ("name", "branch", "previews", "missing"), [("", "", False, "--name"), ("etl", "", True, "--branch-name")]
+)
+@pytest.mark.usefixtures("registered")
+def test_what_is_not_named_is_asked_for(
+    environment: Environment, name: str, branch: str, previews: bool, missing: str
+) -> None:
+    with pytest.raises(PlatformError) as caught:
+        removal.find(environment, name, "", branch, previews)
+
+    assert missing in caught.value.why + caught.value.todo
+
+
+def _remove(environment: Environment, branch: str = "") -> str:
+    """Take a workflow or a branch's previews back; gives what the user is told."""
+    going = removal.find(environment, "etl", ORIGIN, branch, bool(branch))
+    with steps() as run:
+        step = run("Removal", removal.remove, environment, "etl", going, not branch)
+    return step.note
+
+
+def test_previews_go_with_the_images_that_only_they_used(
+    environment: Environment, hand_over: HandOver, register: Register, ecr: Ecr, prefect: FakePrefect
+) -> None:
+    shared, own, history = ecr.push("shared"), ecr.push("own"), ecr.push("history")
+    register(hand_over("sales"), image=history)
+    register(hand_over("sales"), image=shared)
+    register(hand_over("sales", "tax", choice=PREVIEW, branch="x"), image=own)
+    register(hand_over("sales", choice=PREVIEW, branch="y"), image=shared)
+
+    assert _remove(environment, branch="x") == "2 deployment(s), 1 image(s)"
+    assert set(prefect.deployments) == {"sales/dev", "sales/dev-y"}
+    assert ecr.tags == {"shared", "history"}
+    assert _remove(environment, branch="y") == "1 deployment(s), 0 image(s)"
+    assert ecr.tags == {"shared", "history"}
+
+
+def test_image_of_a_deployment_without_our_tags_is_kept(
+    environment: Environment, hand_over: HandOver, register: Register, ecr: Ecr, prefect: FakePrefect
+) -> None:
+    register(hand_over("sales", choice=PREVIEW, branch="x"), image=ecr.push("copied"))
+    prefect.add("sales/by-hand", job_variables=prefect.deployments["sales/dev-x"].job_variables)
+    _remove(environment, branch="x")
+
+    assert ecr.tags == {"copied"}
+
+
+def test_whole_workflow_goes_with_its_repository(
+    environment: Environment, hand_over: HandOver, register: Register, ecr: Ecr, prefect: FakePrefect
+) -> None:
+    register(hand_over("sales"), image=ecr.push("one"))
+    register(hand_over("count", name="stock"))
+
+    assert _remove(environment) == "1 deployment(s), ECR repository dev_etl"
+    assert ecr.client.describe_repositories()["repositories"] == []
+    assert set(prefect.deployments) == {"count/dev"}
+
+
+@pytest.mark.usefixtures("registered", "aws_mocked")
+def test_workflow_without_a_repository_goes_all_the_same(environment: Environment) -> None:
+    assert _remove(environment) == "4 deployment(s)"
+
+
+@pytest.mark.usefixtures("registered", "aws_mocked")
+def test_nothing_to_remove_changes_nothing(environment: Environment, prefect: FakePrefect) -> None:
+    prefect.writes.clear()
+    removal.remove(environment, "etl", [], whole=False)
+
+    assert prefect.writes == []
+
+
+@pytest.mark.usefixtures("registered", "aws_mocked")
+def test_removal_that_was_cut_off_is_finished_by_the_next(environment: Environment, prefect: FakePrefect) -> None:
+    going = removal.find(environment, "etl", ORIGIN, "", False)
+    prefect.delete_deployment(going[0].deployment.id)
+    removal.remove(environment, "etl", going, whole=True)
+
+    assert set(prefect.deployments) == {"count/dev"}
+
+
+@pytest.mark.usefixtures("registered")
+def test_images_stay_when_prefect_refuses(environment: Environment, ecr: Ecr, prefect: FakePrefect) -> None:
+    ecr.push("one")
+    prefect.refused = {"tax/dev": http_error(500, "database is locked")}
+    with pytest.raises(PlatformError, match="database is locked"):
+        _remove(environment)
+
+    assert ecr.tags == {"one"}
+
+
+def test_push_to_a_preview_deletes_the_image_before_it(
+    environment: Environment, hand_over: HandOver, register: Register, ecr: Ecr
+) -> None:
+    old, new, real = ecr.push("old"), ecr.push("new"), ecr.push("real")
+    register(hand_over("sales"), image=real)
+    register(hand_over("sales", "tax", choice=PREVIEW, branch="x"), image=old)
+    handed_over = hand_over("sales", choice=PREVIEW, branch="x")
+
+    assert removal.superseded(environment, handed_over, register(handed_over, image=new)) == [old.digest]
+    assert ecr.tags == {"new", "real"}
+    assert removal.superseded(environment, handed_over, register(handed_over, image=new)) == []
+    assert removal.superseded(environment, handed_over, register(handed_over, image=real)) == [new.digest]
+    assert removal.superseded(environment, handed_over, register(handed_over, image=ecr.push("next"))) == []
+    assert ecr.tags == {"real", "next"}
+
+
+def test_image_of_a_preview_that_is_gone_from_the_folder_is_deleted(
+    environment: Environment, hand_over: HandOver, register: Register, ecr: Ecr, prefect: FakePrefect
+) -> None:
+    old, new = ecr.push("old"), ecr.push("new")
+    register(hand_over("sales", "tax", choice=PREVIEW, branch="x"), image=old)
+    only_sales = Choice(flows=("sales",), preview=True)
+    register(hand_over("sales", "tax", choice=only_sales, branch="x"), image=new)
+    handed_over = hand_over("sales", choice=PREVIEW, branch="x")
+
+    assert removal.superseded(environment, handed_over, register(handed_over, image=new)) == [old.digest]
+    prefect.keys.clear()
+    assert removal.superseded(environment, handed_over, []) == []
+    assert prefect.keys == []
+
+
+@pytest.mark.usefixtures("aws_mocked")
+def test_key_to_register_is_enough_to_remove(
+    environment: Environment, prefect: FakePrefect, registered: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(AGENT_TOKEN)
+    _remove(environment, branch="x")
+
+    assert set(prefect.keys) == {"key-to-register"}
