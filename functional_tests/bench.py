@@ -2,6 +2,7 @@
 
 - start-up: `invoke --list` here, and with an empty tasks.py
 - first deploy: `invoke deploy` from nothing, and the same steps typed one after the other
+- register: `invoke register` of 20 flows, and `prefect deploy --all` of the same; and what each further flow costs
 
 Ratios count; absolute times depend on the machine. Exit code 1 when a ratio is over its limit.
 """
@@ -27,16 +28,37 @@ PREFIX = "local_dataflow_automation"
 START_UP_RUNS = 15
 START_UP_LIMIT = 1.3
 FIRST_DEPLOY_LIMIT = 0.85
+FLOWS, MANY_FLOWS = 20, 200
+UNCHANGED_RUNS = 3
+UNCHANGED_LIMIT = 0.5
+FIRST_REGISTER_LIMIT = 1.0
+FURTHER_FLOW_SECONDS = 0.05
+FLOW = """from prefect import flow, task
+
+
+@task
+def extract(count: int) -> list[int]:
+    return list(range(count))
+
+
+@flow(log_prints=True)
+def {name}(count: int = {number}, label: str = "sum") -> int:
+    \"""Sum of numbers, number {number}.\"""
+    print(label, sum(extract(count)))
+    return count
+"""
+Row = tuple[str, float, float, float]
+"""What was measured, our seconds, the seconds it is held against, and the greatest ratio that is good enough."""
 
 
 def main() -> int:
     """Measure what is named on the command line, or everything; print a table; 1 when a limit is exceeded."""
-    measures = {"start-up": start_up, "first-deploy": first_deploy}
+    measures = {"start-up": start_up, "first-deploy": first_deploy, "register": register}
     chosen = sys.argv[1:] or list(measures)
     memory = psutil.virtual_memory().total / 2**30
     system = f"{machine.system()} {machine.machine()}, Python {machine.python_version()}"
     print(f"{os.cpu_count()} processors, {memory:.0f} GiB, {system}")
-    rows = [measures[name]() for name in chosen]
+    rows = [row for name in chosen for row in measures[name]()]
     for what, ours, theirs, limit in rows:
         ratio = ours / theirs
         verdict = "ok" if ratio <= limit else "OVER"
@@ -44,7 +66,7 @@ def main() -> int:
     return 0 if all(ours / theirs <= limit for _, ours, theirs, limit in rows) else 1
 
 
-def start_up() -> tuple[str, float, float, float]:
+def start_up() -> list[Row]:
     """Median time of `invoke --list` in this project and in a folder with an empty tasks.py, run in turns."""
     with tempfile.TemporaryDirectory() as empty:
         Path(empty, "tasks.py").write_text("from invoke import task\n\n\n@task\ndef nothing(c):\n    pass\n")
@@ -53,10 +75,10 @@ def start_up() -> tuple[str, float, float, float]:
             for folder, measured in times.items():
                 measured.append(timed(lambda folder=folder: call([*INVOKE, "--list"], Path(folder))))  # type: ignore[misc]
         ours, theirs = (statistics.median(measured) for measured in times.values())
-    return "invoke --list against an empty tasks.py, median", ours, theirs, START_UP_LIMIT
+    return [("invoke --list against an empty tasks.py, median", ours, theirs, START_UP_LIMIT)]
 
 
-def first_deploy() -> tuple[str, float, float, float]:
+def first_deploy() -> list[Row]:
     """Time of a deploy from nothing, and of its steps by hand; both build the agent's image without any cache."""
     with tempfile.TemporaryDirectory() as folder:
         ours_platform, theirs_platform = (fresh_platform(Path(folder, name).resolve()) for name in ("ours", "theirs"))
@@ -71,7 +93,76 @@ def first_deploy() -> tuple[str, float, float, float]:
             theirs = by_hand(theirs_platform)
         finally:
             theirs_platform.invoke("destroy", "--yes")
-    return "first deploy against the same steps one after the other", ours, theirs, FIRST_DEPLOY_LIMIT
+    return [("first deploy against the same steps one after the other", ours, theirs, FIRST_DEPLOY_LIMIT)]
+
+
+def register() -> list[Row]:
+    """Times of registering 20 flows, first and unchanged, against `prefect deploy --all`; and of each further flow."""
+    with tempfile.TemporaryDirectory() as folder:
+        platform = Platform(Path(folder, "platform").resolve())
+        few, many, theirs = (Path(folder, name) for name in ("bench_few", "bench_many", "bench_theirs"))
+        write_flows(few, FLOWS)
+        write_flows(many, MANY_FLOWS)
+        write_flows(theirs, FLOWS)
+        try:
+            platform.invoke("deploy")
+            deploy_all = prefect_deploy_all(platform, theirs)
+            ours = {name: [timed(lambda p=path: platform.invoke("register", "--workflow-path", str(p)))]  # type: ignore[misc]
+                    for name, path in (("few", few), ("many", many))}  # fmt: skip
+            by_prefect = [timed(deploy_all)]
+            for _ in range(UNCHANGED_RUNS):
+                for name, path in (("few", few), ("many", many)):
+                    ours[name].append(timed(lambda p=path: platform.invoke("register", "--workflow-path", str(p))))  # type: ignore[misc]
+                by_prefect.append(timed(deploy_all))
+        finally:
+            platform.invoke("destroy", "--yes")
+    unchanged = {name: statistics.median(times[1:]) for name, times in ours.items()}
+    first = {name: times[0] for name, times in ours.items()}
+    further = MANY_FLOWS - FLOWS
+    limit = FURTHER_FLOW_SECONDS
+    return [
+        ("20 flows, first, against prefect deploy --all", first["few"], by_prefect[0], FIRST_REGISTER_LIMIT),
+        ("20 flows, unchanged", unchanged["few"], statistics.median(by_prefect[1:]), UNCHANGED_LIMIT),
+        ("each further flow, first, against 50 ms", (first["many"] - first["few"]) / further, limit, 1.0),
+        ("each further flow, unchanged", (unchanged["many"] - unchanged["few"]) / further, limit, 1.0),
+    ]
+
+
+def write_flows(folder: Path, count: int) -> None:
+    """A workflow's folder with one flow in each of its modules."""
+    folder.mkdir()
+    for number in range(count):
+        name = f"{folder.name}_{number:03}"
+        (folder / f"{name}.py").write_text(FLOW.format(name=name, number=number))
+
+
+def prefect_deploy_all(platform: Platform, folder: Path) -> Callable[[], None]:
+    """`prefect deploy --all` for a folder of flows, with the steps that Prefect's documentation has for images."""
+    repository = f"{PREFIX}_bench"
+    platform.aws("ecr").create_repository(repositoryName=repository)
+    agent = platform.agent_containers[0].image.tags[0]
+    (folder / "Dockerfile").write_text(f"FROM {agent}\nCOPY . /opt/workflow\nWORKDIR /opt/workflow\n")
+    image = {"image_name": f"127.0.0.1:{platform.aws_port}/{repository}", "tag": "bench"}
+    docker = "prefect_docker.deployments.steps"
+    steps = {
+        "build": [{f"{docker}.build_docker_image": {**image, "dockerfile": "Dockerfile"}}],
+        "push": [{f"{docker}.push_docker_image": image}],
+        "pull": [{"prefect.deployments.steps.set_working_directory": {"directory": "/opt/workflow"}}],
+    }
+    pool = {"name": PREFIX, "job_variables": {"image": ":".join(image.values())}}
+    deployments = [
+        {"name": "bench", "entrypoint": f"{file.name}:{file.stem}", "work_pool": pool}
+        for file in sorted(folder.glob("*.py"))
+    ]
+    (folder / "prefect.yaml").write_text(json.dumps({"name": "bench", **steps, "deployments": deployments}))
+    variables = {
+        **os.environ,
+        "PREFECT_API_URL": f"http://127.0.0.1:{platform.prefect_port}/api",
+        "PREFECT_API_AUTH_STRING": platform.key,
+        "PREFECT_HOME": str(folder.parent / "prefect_home"),
+    }
+    prefect = [str(Path(sys.executable).parent / "prefect")]
+    return lambda: call([*prefect, "--no-prompt", "deploy", "--all"], folder, variables)
 
 
 def fresh_platform(folder: Path) -> Platform:

@@ -31,5 +31,5 @@ def deployed(platform: Platform, first_deploy: str) -> Platform:
 @pytest.fixture(scope="session")
 def sample_workflow(platform: Platform, first_deploy: str) -> Platform:
     """A platform that is up and has the sample workflow registered."""
-    platform.invoke("register", "--workflow-path", "examples/sample_workflow")
+    platform.invoke("register", "--workflow-path", "examples/sample_workflow/workflow")
     return platform

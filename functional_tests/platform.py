@@ -31,9 +31,11 @@ class Platform:
         text = settings.read_text().replace(":4566", f":{self.aws_port}").replace(":4200", f":{self.prefect_port}")
         settings.write_text(text)
 
-    def invoke(self, *arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run an invoke task and wait for it; what it printed is in `stdout`, errors included."""
-        process = self.start(*arguments, **variables)
+    def invoke(
+        self, *arguments: str, check: bool = True, stderr: bool = True, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run an invoke task and wait for it; what it printed is in `stdout`, errors included unless told otherwise."""
+        process = self.start(*arguments, stderr=stderr, **variables)
         try:
             output, _ = process.communicate(timeout=COMMAND_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -45,7 +47,7 @@ class Platform:
             assert process.returncode == 0, output
         return subprocess.CompletedProcess(arguments, process.returncode, output)
 
-    def start(self, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, stderr: bool = True, **variables: str) -> "subprocess.Popen[str]":
         """Start an invoke task in a process group of its own."""
         return subprocess.Popen(
             [*INVOKE, *arguments],
@@ -54,7 +56,7 @@ class Platform:
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if stderr else None,
             start_new_session=True,
             # A shell starts background jobs with Ctrl-C switched off, and that is inherited.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),

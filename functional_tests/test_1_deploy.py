@@ -37,7 +37,7 @@ def test_status_before_the_first_deploy_says_that_nothing_is_deployed(platform: 
 def test_deploy_says_what_was_made_and_what_to_type_next(first_deploy: str, platform: Platform) -> None:
     assert f"http://127.0.0.1:{platform.prefect_port}" in first_deploy
     assert f"{PREFIX} created" in first_deploy
-    assert "invoke register --workflow-path examples/sample_workflow" in first_deploy
+    assert "invoke register --workflow-path examples/sample_workflow/workflow" in first_deploy
 
 
 def test_the_agent_runs_in_a_container_of_the_image_that_was_pushed(deployed: Platform) -> None:

@@ -43,7 +43,7 @@ def test_the_agents_log_names_the_runs_it_started(sample_workflow: Platform) -> 
 
 
 def test_registering_unchanged_content_builds_and_pushes_nothing(sample_workflow: Platform) -> None:
-    again = sample_workflow.invoke("register", "--workflow-path", "examples/sample_workflow").stdout
+    again = sample_workflow.invoke("register", "--workflow-path", "examples/sample_workflow/workflow").stdout
     assert "unchanged" in again
     assert "already in ECR" in again
 
@@ -68,38 +68,17 @@ def test_a_run_that_fails_shows_why_and_exits_1(deployed: Platform, tmp_path: Pa
     assert "Failed" in ran.stdout
 
 
-def test_a_flow_that_fails_on_import_is_not_registered_and_says_why(deployed: Platform, tmp_path: Path) -> None:
-    folder = tmp_path / "broken_import"
-    folder.mkdir()
-    (folder / "flow.py").write_text(
-        "import missing_module\nfrom prefect import flow\n\n@flow\ndef broken_import(): ...\n"
-    )
-    registered = deployed.invoke("register", "--workflow-path", str(folder), check=False)
-    assert registered.returncode == 1
-    assert "No module named 'missing_module'" in registered.stdout
-    assert "prefect/flows.py" not in registered.stdout
-    repositories = [r["repositoryName"] for r in deployed.aws("ecr").describe_repositories()["repositories"]]
-    assert "local_broken_import" not in repositories
-
-
-def test_packages_of_a_workflow_are_in_its_image(deployed: Platform, tmp_path: Path) -> None:
-    folder = tmp_path / "with_packages"
-    folder.mkdir()
-    (folder / "requirements.txt").write_text("iniconfig==2.1.0\n")
-    (folder / "flow.py").write_text(
-        "import iniconfig\nfrom prefect import flow\n\n@flow(log_prints=True)\ndef with_packages():\n"
-        "    print('package', iniconfig.__name__)\n"
-    )
-    deployed.invoke("register", "--workflow-path", str(folder))
-    assert "package iniconfig" in deployed.invoke("run", "with_packages").stdout
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["run", "sample_workflw"], "did you mean sample_workflow"),
         (["run", "sample_workflow", "--param", "count=many"], "not of type 'integer'"),
         (["register", "--workflow-path", "docs/nowhere"], "no folder"),
+        (["register", "--workflow-path", "examples/sample_workflow", "--cpu", "512", "--memory", "5000"], "1024, 2048"),
+        (["register", "--workflow-path", "examples/sample_workflow", "--execution-environment", "gpu"], "ecs_fargate"),
+        (["register", "--workflow-path", "../..", "--git-url", "file:///nowhere"], "outside"),
+        (["register", "--workflow-path", "x", "--git-url", "file:///nowhere"], "nowhere"),
+        (["unregister", "--name", "sample_workflw", "--yes"], "did you mean sample_workflow"),
         (["deploy", "--env", "prd"], "did you mean prod"),
     ],
 )

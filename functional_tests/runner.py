@@ -1,0 +1,280 @@
+"""A runner of GitHub Actions for tests: the steps of a composite action run here as they would on GitHub.
+
+The story: `evaluate` and `interpolate` know expressions; a `Job` is the runner (shell, files, commands in the output,
+masks, cache) and knows nothing of actions; `run_action` reads an `action.yml` and has a `Job` run its steps. What is
+not played here is a ValueError, never passed over. The lines that a runner itself prints before a step are left out.
+
+Sources: https://docs.github.com/en/actions/reference/workflows-and-actions/ with its pages expressions,
+metadata-syntax, workflow-commands and variables; https://github.com/actions/cache for the cache.
+"""
+
+import ast
+import dataclasses
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+BASH = ("bash", "--noprofile", "--norc", "-e", "-o", "pipefail")
+PIPES: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+STEP_TIMEOUT_SECONDS = 400
+STEP_KEYS = {"id", "name", "if", "env", "run", "shell", "uses", "with"}
+NOT_INHERITED = ("GITHUB_", "RUNNER_", "INPUT_", "PYTHON", "PYTEST_", "VIRTUAL_ENV", "PREFECT_", "AWS_")
+DEFAULTS = {"server_url": "https://github.com", "repository": "acme/etl", "event_name": "push", "token": ""}
+DEFAULTS |= {"ref_name": "main", "head_ref": "", "sha": "0" * 40}
+"""Properties of the context `github` where the caller says nothing."""
+LITERALS = {"null": None, "true": True, "false": False}
+SIGNS = {"&&": " and ", "||": " or ", "!": "~"}
+TOKEN = re.compile(
+    r"'(?P<text>(?:[^']|'')*)'|(?P<status>success|failure|always)\(\)|(?P<number>-?\d+(?:\.\d+)?)(?![\w.])"
+    r"|(?P<name>[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)*)|(?P<sign>==|!=|&&|\|\||[!()])|(?P<space>\s+)|(?P<other>.)"
+)
+COMMAND = re.compile(r"\s*::(?P<name>[a-z-]+)(?: (?P<properties>.*?))?::(?P<data>.*)")
+
+
+def evaluate(expression: str, contexts: Mapping[str, Any], failed: bool = False) -> Any:
+    """The value of an expression: None, a truth value, a number or a text.
+
+    Args:
+        expression: what stands between `${{` and `}}`, or after `if:`.
+        contexts: `inputs`, `github` and so on.
+        failed: whether an earlier step failed; success(), failure() and always() want to know.
+    """
+    values: list[Any] = []
+    source = ""
+    for match in TOKEN.finditer(expression.strip()):
+        kind, token = str(match.lastgroup), match[str(match.lastgroup)]
+        if kind in ("sign", "space", "other"):
+            source += " " if kind == "space" else SIGNS.get(token, token)
+            continue
+        source += f"value{len(values)}"
+        if kind == "name":
+            values.append(LITERALS[token] if token in LITERALS else _property(token, contexts))
+        elif kind == "status":
+            values.append(token == "always" or failed == (token == "failure"))
+        else:
+            values.append(token.replace("''", "'") if kind == "text" else float(token))
+    try:
+        # With the signs replaced it binds in Python as it does on GitHub.
+        return _value(ast.parse(source, mode="eval").body, values)
+    except SyntaxError as error:
+        raise ValueError(f"no expression: {expression!r}") from error
+
+
+def interpolate(text: str, contexts: Mapping[str, Any]) -> str:
+    """A text with the value of each `${{ }}` in its place."""
+    return re.sub(r"\$\{\{(.*?)\}\}", lambda match: _as_text(evaluate(match[1], contexts)), text, flags=re.DOTALL)
+
+
+def _property(name: str, contexts: Any) -> Any:
+    value = contexts
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or (part not in value and not isinstance(value, defaultdict)):
+            raise ValueError(f"there is no {name}")
+        value = value[part]
+    if isinstance(value, Mapping):
+        raise ValueError(f"{name} is not a single value")
+    return value
+
+
+def _value(node: ast.expr, values: list[Any]) -> Any:
+    match node:
+        case ast.Name(id=name):
+            return values[int(name.removeprefix("value"))]
+        case ast.UnaryOp(op=ast.Invert(), operand=operand):
+            return not _value(operand, values)
+        case ast.BoolOp(op=sign, values=parts):
+            value = _value(parts[0], values)
+            for part in parts[1:]:
+                other = _value(part, values)
+                value = (value and other) if isinstance(sign, ast.And) else (value or other)
+            return value
+        case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq() as sign], comparators=[right]):
+            return _equal(_value(left, values), _value(right, values)) == isinstance(sign, ast.Eq)
+    raise ValueError(f"not played here: {ast.unparse(node)}")
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, str) and isinstance(other, str):
+        return one.casefold() == other.casefold()
+    try:
+        return float(one or 0) == float(other or 0)
+    except ValueError:
+        return False  # a text that is no number equals none
+
+
+def _as_text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "" if value is None else str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What is left of a job: exit code, log with masks in place, outputs, summary, and annotations.
+
+    An annotation has `level` and `message`, and what it was told of `title`, `file` and `line`.
+    """
+
+    code: int
+    log: str
+    outputs: dict[str, str]
+    summary: str
+    annotations: list[dict[str, str]]
+
+
+class Job:
+    """One job on a runner: what its steps share, and how each is run; `run_action` describes the arguments."""
+
+    def __init__(self, workspace: Path, machine: Path, github: dict[str, str], secrets_env: dict[str, str]) -> None:
+        self.github = {**DEFAULTS, "workspace": str(workspace), **github}
+        self.cache, self.temp = machine / "cache", machine / "_temp"
+        shutil.rmtree(self.temp, ignore_errors=True)
+        self.temp.mkdir(parents=True)
+        architecture = {"x86_64": "X64", "aarch64": "ARM64"}[platform.machine()]
+        self.runner = {"os": "Linux", "arch": architecture, "temp": str(self.temp)}
+        self.env = {"CI": "true", "GITHUB_ACTIONS": "true", **secrets_env}
+        self.masks = set(filter(None, secrets_env.values()))
+        self.log: list[str] = []
+        self.summary = ""
+        self.annotations: list[dict[str, str]] = []
+
+    def run(self, script: str, env: Mapping[str, str]) -> tuple[int, dict[str, str]]:
+        """Run the script of one step; gives its exit code and outputs."""
+        folder = self.temp / f"step_{len(list(self.temp.glob('step_*')))}"
+        folder.mkdir()
+        files = {name: folder / name for name in ("OUTPUT", "ENV", "PATH", "STEP_SUMMARY", "script.sh")}
+        for file in files.values():
+            file.write_text(script if file.suffix else "", encoding="utf-8")
+        variables = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)},
+            **{f"GITHUB_{name.upper()}": value for name, value in self.github.items() if name != "token"},
+            **{f"RUNNER_{name.upper()}": value for name, value in self.runner.items()},
+            **{f"GITHUB_{name}": str(file) for name, file in files.items() if not file.suffix},
+            **self.env,
+            **env,
+        }
+        command, cwd = [*BASH, str(files["script.sh"])], self.github["workspace"]
+        done = subprocess.run(command, cwd=cwd, env=variables, timeout=STEP_TIMEOUT_SECONDS, check=False, **PIPES)
+        for line in done.stdout.splitlines():
+            self._hear(line.decode(errors="replace"))
+        self.env |= _pairs(files["ENV"])
+        for line in files["PATH"].read_text(encoding="utf-8").splitlines():
+            self.env["PATH"] = f"{line}:{self.env.get('PATH', os.environ['PATH'])}"
+        self.summary += files["STEP_SUMMARY"].read_text(encoding="utf-8")
+        return done.returncode, _pairs(files["OUTPUT"])
+
+    def restore(self, key: str, path: str) -> dict[str, str]:
+        """What `actions/cache/restore` does for one folder; gives the step's outputs. Links are quicker than copies."""
+        if not (self.cache / key).exists():
+            return {}
+        shutil.copytree(self.cache / key, path, symlinks=True, copy_function=os.link)
+        return {"cache-hit": "true"}
+
+    def save(self, key: str, path: str) -> dict[str, str]:
+        """What `actions/cache/save` does for one folder: an entry that is there already stays as it is."""
+        if not (self.cache / key).exists():
+            shutil.copytree(path, self.cache / key, symlinks=True, copy_function=os.link)
+        return {}
+
+    def _hear(self, line: str) -> None:
+        """Obey one line of a step's output, or put it in the log."""
+        command = COMMAND.fullmatch(line)
+        if command and command["name"] == "add-mask":
+            value = _unescaped(command["data"])
+            self.masks |= {part for part in (value, *value.splitlines()) if part.strip()}
+        elif command and command["name"] in ("error", "warning", "notice"):
+            told = [pair.partition("=") for pair in (command["properties"] or "").split(",") if pair]
+            annotation = {"level": command["name"], "message": command["data"]}
+            annotation |= {name.strip(): value for name, _, value in told}
+            self.annotations.append({name: self._masked(_unescaped(value)) for name, value in annotation.items()})
+            self.log.append(self._masked(f"##[{command['name']}]{_unescaped(command['data'])}"))
+        else:
+            self.log.append(self._masked(line))
+
+    def _masked(self, text: str) -> str:
+        for value in sorted(self.masks, key=len, reverse=True):
+            text = text.replace(value, "***")
+        return text
+
+
+def _unescaped(text: str) -> str:
+    return re.sub("%(2C|3A|0A|0D|25)", lambda match: chr(int(match[1], 16)), text)
+
+
+def _pairs(file: Path) -> dict[str, str]:
+    """What a step wrote to GITHUB_OUTPUT or GITHUB_ENV: `name=value`, or `name<<END`, lines, `END`."""
+    pairs = {}
+    lines = iter(file.read_text(encoding="utf-8").splitlines())
+    for line in filter(None, lines):
+        match = re.fullmatch(r"([^=<]+)(=|<<)(.*)", line)
+        if not match:
+            raise ValueError(f"no name and value in {file.name}: {line!r}")
+        name, sign, value = match.groups()
+        pairs[name] = value if sign == "=" else "\n".join(iter(lines.__next__, value))
+    return pairs
+
+
+def run_action(
+    folder: Path,
+    inputs: Mapping[str, str],
+    workspace: Path,
+    machine: Path,
+    github: dict[str, str] | None = None,
+    secrets_env: dict[str, str] | None = None,
+) -> Result:
+    """Run a composite action as the only step of a job.
+
+    Args:
+        folder: the action's, with its `action.yml`.
+        inputs: the step's `with:`.
+        workspace: the folder with the checkout; scripts start in it.
+        machine: the runner's own folder; its `_temp` is emptied for each job, its `cache` stays.
+        github: properties of the context `github` that are not as in `DEFAULTS`.
+        secrets_env: environment variables of the job that come from secrets: masked from the start.
+    """
+    job = Job(workspace, machine, {"action_path": str(folder), **(github or {})}, secrets_env or {})
+    action = yaml.safe_load((folder / "action.yml").read_text(encoding="utf-8"))
+    code, outputs = run_composite(job, action, inputs)
+    return Result(code, "\n".join(job.log), outputs, job.summary, job.annotations)
+
+
+def run_composite(job: Job, action: dict[str, Any], inputs: Mapping[str, str]) -> tuple[int, dict[str, str]]:
+    """Run the steps of an action in a job; gives 0 or the exit code of the step that failed, and the outputs."""
+    steps = action["runs"]["steps"]
+    if action["runs"]["using"] != "composite" or (unknown := set(inputs) - set(action["inputs"])):
+        raise ValueError(f"not a composite action, or inputs that it does not have: {unknown}")
+    contexts: dict[str, Any] = {"github": job.github, "runner": job.runner}
+    defaults = {name: str(told.get("default", "")) for name, told in action["inputs"].items()}
+    contexts["inputs"] = {name: interpolate(value, contexts) for name, value in defaults.items()} | dict(inputs)
+    contexts["steps"] = {step["id"]: {"outputs": defaultdict(str)} for step in steps if "id" in step}
+    failure = 0
+    for step in steps:
+        condition = str(step.get("if", "true"))
+        if not re.search(r"(success|failure|always)\(\)", condition):
+            condition = f"success() && ({condition})"
+        if evaluate(condition, contexts, failed=failure != 0):
+            code, outputs = run_step(job, step, contexts)
+            failure = failure or code
+            contexts["steps"].get(step.get("id"), {"outputs": {}})["outputs"].update(outputs)
+    return failure, {name: interpolate(told["value"], contexts) for name, told in action["outputs"].items()}
+
+
+def run_step(job: Job, step: dict[str, Any], contexts: Mapping[str, Any]) -> tuple[int, dict[str, str]]:
+    """Run one step, of an action or of a pipeline; gives its exit code and outputs."""
+    if (unknown := set(step) - STEP_KEYS) or step.get("shell", "bash") != "bash":
+        raise ValueError(f"not played here: {', '.join(unknown)} shell {step.get('shell')}")
+    if "run" in step:
+        env = {name: interpolate(str(value), contexts) for name, value in step.get("env", {}).items()}
+        return job.run(interpolate(step["run"], contexts), env)
+    played = {"actions/cache/restore": job.restore, "actions/cache/save": job.save}.get(step["uses"].partition("@")[0])
+    if not played or set(step["with"]) != {"key", "path"}:
+        raise ValueError(f"not played here: {step['uses']} with {', '.join(step['with'])}")
+    return 0, played(**{name: interpolate(value, contexts) for name, value in step["with"].items()})

@@ -1,0 +1,244 @@
+"""`invoke register`, `unregister` and `workflows`: what a folder becomes, and what is refused."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from functional_tests.platform import Platform, wait_for
+
+PREFIX = "local_dataflow_automation"
+
+
+class Repository:
+    """A git repository with a workflow in the folder `workflow`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "workflow").mkdir(parents=True)
+        self.git("init", "--quiet", "--initial-branch=main")
+
+    @property
+    def url(self) -> str:
+        """Where git fetches it from."""
+        return f"file://{self.folder}"
+
+    def git(self, *arguments: str) -> str:
+        """Run git in it, whatever the settings of this machine's user."""
+        who = ["-c", "user.name=author", "-c", "user.email=author@example.com", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", *who, *arguments], cwd=self.folder, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def commit(self, **files: str) -> str:
+        """Commit the workflow with exactly these files, names with `__` for a dot; gives the commit."""
+        for file in (self.folder / "workflow").iterdir():
+            file.unlink()
+        for name, text in files.items():
+            (self.folder / "workflow" / name.replace("__", ".")).write_text(text)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", "change")
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def repository(tmp_path: Path, request: pytest.FixtureRequest) -> Repository:
+    """A repository named after the test, so that each has its own workflow."""
+    return Repository(tmp_path / request.node.name.removeprefix("test_")[:40])
+
+
+def flow(name: str, says: str = "nothing") -> str:
+    """A module with one flow that prints something."""
+    return f"from prefect import flow\n\n@flow(log_prints=True)\ndef {name}():\n    print({says!r})\n"
+
+
+def registered(platform: Platform, *arguments: str) -> dict[str, Any]:
+    """Register, and what `--json` says of it."""
+    told: dict[str, Any] = json.loads(platform.invoke("register", "--json", *arguments, stderr=False).stdout)
+    return told
+
+
+def actions(told: dict[str, Any]) -> dict[str, str]:
+    """What happened to each deployment."""
+    return {deployment["name"]: deployment["action"] for deployment in told["deployments"]}
+
+
+def workflows(platform: Platform) -> dict[str, dict[str, Any]]:
+    """What `invoke workflows` says, by deployment."""
+    return {row["name"]: row for row in json.loads(platform.invoke("workflows", "--json").stdout)}
+
+
+def tasks_of(platform: Platform, family: str) -> list[dict[str, Any]]:
+    """The ECS tasks that ran a deployment, newest last."""
+    ecs, cluster = platform.aws("ecs"), f"{PREFIX}_workflows"
+    arns = [
+        arn
+        for state in ("STOPPED", "RUNNING")
+        for arn in ecs.list_tasks(cluster=cluster, desiredStatus=state)["taskArns"]
+    ]
+    tasks = ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else []
+    mine = [task for task in tasks if f"/{PREFIX}_workflow_{family}:" in task["taskDefinitionArn"]]
+    return sorted(mine, key=lambda task: str(task["createdAt"]))
+
+
+def images_of(platform: Platform, name: str) -> set[str]:
+    """Digests of the images that ECR has of a workflow."""
+    ecr = platform.aws("ecr")
+    try:
+        return {image["imageDigest"] for image in ecr.describe_images(repositoryName=f"local_{name}")["imageDetails"]}
+    except ecr.exceptions.RepositoryNotFoundException:
+        return set()
+
+
+def test_every_flow_of_the_sales_report_runs_to_completed_spot_included(deployed: Platform) -> None:
+    told = registered(deployed, "--workflow-path", "examples/sales_report/workflow")
+    names = {"clean-orders/local", "best-sellers/local", "sales-report/local-daily", "sales-report/local-weekly"}
+    assert set(actions(told)) == names
+    assert {row["name"]: row["schedule"] for row in told["deployments"]}["sales-report/local-daily"] == (
+        "30 6 * * 1-5 Europe/Madrid"
+    )
+    for name in sorted(names):
+        deployed.invoke("run", name, "--no-wait")
+    wait_for(
+        "all four to be COMPLETED",
+        lambda: all(workflows(deployed)[name]["last_run"].startswith("Completed") for name in names),
+        seconds=120,
+    )
+    (weekly,) = tasks_of(deployed, "sales_report_weekly")
+    assert (weekly["capacityProviderName"], weekly["cpu"], weekly["memory"]) == ("FARGATE_SPOT", "1024", "2048")
+    assert len(images_of(deployed, "sales_report")) == 1
+
+
+def test_a_run_with_other_cpu_and_memory_has_them_in_its_ecs_task(sample_workflow: Platform) -> None:
+    sample_workflow.invoke("run", "sample_workflow", "--cpu", "1024", "--memory", "3072")
+    newest = tasks_of(sample_workflow, "sample_workflow")[-1]
+    assert (newest["cpu"], newest["memory"]) == ("1024", "3072")
+
+
+def test_a_commit_that_is_not_the_head_gives_that_commits_code(deployed: Platform, repository: Repository) -> None:
+    old = repository.commit(flow__py=flow("not_the_head", "the old code"))
+    repository.commit(flow__py=flow("not_the_head", "the new code"))
+    told = registered(
+        deployed, "--git-url", repository.url, "--commit-sha", old, "--workflow-path", "workflow",
+        "--execution-environment", "ecs_fargate_spot", "--cpu", "512", "--memory", "2048",
+    )  # fmt: skip
+    assert told["version"] == old
+    ran = deployed.invoke("run", "not_the_head").stdout
+    assert "the old code" in ran
+    assert "the new code" not in ran
+    (task,) = tasks_of(deployed, "not_the_head")
+    assert (task["capacityProviderName"], task["cpu"], task["memory"]) == ("FARGATE_SPOT", "512", "2048")
+
+
+def test_twenty_flows_take_one_image_and_an_unchanged_second_time_nothing(
+    deployed: Platform, repository: Repository
+) -> None:
+    repository.commit(**{f"module_{number:02}__py": flow(f"twenty_{number:02}") for number in range(20)})
+    path = str(repository.folder / "workflow")
+    first = deployed.invoke("register", "--workflow-path", path).stdout
+    assert len(re.findall(r"\bbuilt, ", first)) == len(re.findall(r"\bpushed ", first)) == 1
+    assert len(re.findall(r"^twenty-\d\d/local +created ", first, re.MULTILINE)) == 20
+    second = deployed.invoke("register", "--workflow-path", path).stdout
+    assert not re.search(r"\b(built|pushed|imported)\b", second)
+    assert "20 unchanged" in second
+    assert len(images_of(deployed, repository.folder.name)) == 1
+
+
+def test_a_flow_that_left_the_folder_is_paused_comes_back_and_is_pruned(
+    deployed: Platform, repository: Repository
+) -> None:
+    both = {"stays__py": flow("stays"), "leaves__py": flow("leaves")}
+    path = ("--workflow-path", str(repository.folder / "workflow"))
+    repository.commit(**both)
+    registered(deployed, *path)
+    repository.commit(stays__py=flow("stays"))
+    foreseen = registered(deployed, *path, "--dry-run")
+    assert workflows(deployed)["leaves/local"]["state"] == "registered", "a dry run changes nothing"
+    assert foreseen["build"] is True
+    assert actions(registered(deployed, *path))["leaves/local"] == "paused"
+    assert workflows(deployed)["leaves/local"]["state"] == "paused"
+    repository.commit(**both)
+    assert actions(registered(deployed, *path))["leaves/local"] == "updated"
+    assert workflows(deployed)["leaves/local"]["state"] == "registered"
+    repository.commit(stays__py=flow("stays"))
+    assert actions(registered(deployed, *path, "--prune"))["leaves/local"] == "deleted"
+    assert "leaves/local" not in workflows(deployed)
+
+
+def test_a_preview_lives_beside_the_real_one_and_goes_with_its_images(
+    deployed: Platform, repository: Repository
+) -> None:
+    scheduled = "deployments: [{name: local, entrypoint: 'flow.py:previewed', schedules: [{cron: '0 6 * * *'}]}]"
+    name = repository.folder.name
+    where = ("--git-url", repository.url, "--workflow-path", "workflow")
+    repository.commit(flow__py=flow("previewed", "the real one"), prefect__yaml=scheduled)
+    registered(deployed, *where)
+    real = images_of(deployed, name)
+    repository.git("checkout", "--quiet", "-b", "feature/Blue")
+    for says in ("a first try", "a second try"):
+        repository.commit(flow__py=flow("previewed", says), prefect__yaml=scheduled)
+        told = registered(deployed, *where, "--branch-name", "feature/Blue", "--preview")
+        assert [(row["name"], row["schedule"]) for row in told["deployments"]] == [
+            ("previewed/local-feature-blue", "-")
+        ]
+    assert len(images_of(deployed, name) - real) == 1, "a superseded image of a preview is deleted"
+    assert "a second try" in deployed.invoke("run", "previewed/local-feature-blue").stdout
+    assert workflows(deployed)["previewed/local"]["schedule"] == "0 6 * * *"
+    deployed.invoke("unregister", *where, "--branch-name", "feature/Blue", "--preview", "--yes")
+    assert [row for row in workflows(deployed) if row.startswith("previewed/")] == ["previewed/local"]
+    assert images_of(deployed, name) == real
+    deployed.invoke("unregister", "--name", name, "--yes")
+    assert not [row for row in workflows(deployed) if row.startswith("previewed/")]
+    assert images_of(deployed, name) == set()
+
+
+def test_packages_and_an_own_dockerfile_are_in_the_image(deployed: Platform, repository: Repository) -> None:
+    uses = "import iniconfig\n" + flow("with_packages", "package found")
+    lock = {"_meta": {"sources": []}, "default": {"iniconfig": {"version": "==2.1.0"}}}
+    path = ("--workflow-path", str(repository.folder / "workflow"))
+    repository.commit(flow__py=uses, Pipfile__lock=json.dumps(lock))
+    registered(deployed, *path)
+    repository.commit(
+        flow__py="import os\n" + flow("with_packages").replace("'nothing'", "os.environ['GREETING'], os.getcwd()"),
+        Dockerfile="ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nENV GREETING=bonjour\nCOPY . /srv/app\nWORKDIR /srv/app\n",
+    )
+    registered(deployed, *path)
+    assert "bonjour /srv/app" in deployed.invoke("run", "with_packages").stdout
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"readme__md": "no code"}, ["no flow in"]),
+        ({"flow__py": "def broken(:"}, ["flow.py:1", "not valid Python"]),
+        ({"flow__py": "from prefect import Flow\nwith Flow('old') as f:\n    pass\n"}, ["Prefect 1", "flow.py:2"]),
+        ({"a__py": flow("same_name"), "b__py": flow("same_name")}, ["same-name", "a.py:4", "b.py:4"]),
+        ({"flow__py": flow("fine"), "prefect__yaml": "deployments:\n  - name: x\n   bad"}, ["prefect.yaml line 3"]),
+        (
+            {"flow__py": flow("fine"), "requirements__txt": "no-such-package-of-anyone==1.0\n"},
+            ["packages don't install", "no-such-package-of-anyone", "correct requirements.txt"],
+        ),
+        (
+            {"flow__py": flow("fine"), "Dockerfile": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo first && false\n"},
+            ["Step 3/3 : RUN echo first", "  first"],
+        ),
+        (
+            {"flow__py": "import missing_module\n" + flow("fine")},
+            ["No module named 'missing_module'", "/opt/workflow/flow.py"],
+        ),
+    ],
+    ids=["no flow", "syntax error", "Prefect 1", "duplicate names", "prefect.yaml", "packages", "build step", "import"],
+)  # fmt: skip
+def test_a_bad_folder_gets_a_clear_error_and_nothing_is_pushed(
+    deployed: Platform, tmp_path: Path, files: dict[str, str], words: list[str]
+) -> None:
+    repository = Repository(tmp_path / "bad_folder")
+    repository.commit(**files)
+    refused = deployed.invoke("register", "--workflow-path", str(repository.folder / "workflow"), check=False)
+    assert refused.returncode == 1
+    assert [word for word in words if word not in refused.stdout] == []
+    assert "Traceback" not in refused.stdout.replace('Traceback (most recent call last):\n    File "/opt/workflow', "")
+    assert images_of(deployed, "bad_folder") == set()
+    assert not [name for name in workflows(deployed) if name.startswith(("fine/", "same-name/"))]
