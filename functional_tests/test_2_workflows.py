@@ -71,7 +71,7 @@ def test_a_run_that_fails_shows_why_and_exits_1(deployed: Platform, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "sample_workflw"], "did you mean sample_workflow"),
+        (["run", "sample_workflw"], "did you mean sample-workflow"),
         (["run", "sample_workflow", "--param", "count=many"], "not of type 'integer'"),
         (["register", "--workflow-path", "docs/nowhere"], "no folder"),
         (["register", "--workflow-path", "examples/sample_workflow", "--cpu", "512", "--memory", "5000"], "1024, 2048"),

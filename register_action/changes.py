@@ -280,16 +280,16 @@ def differs(told: dict[str, Any], existing: Registered) -> bool:
 
 def _parameters_problem(entry: Entry, flow: DescribedFlow, told: dict[str, Any]) -> str:
     """What is wrong with the parameters that runs would start with."""
-    if not told["enforce_parameter_schema"]:
+    declared, parameters = entry.declared, told.get("parameters") or {}
+    scheduled = [{**parameters, **each["parameters"]} for each in (declared.schedules if declared else ())]
+    said = [each for each in [parameters, *scheduled] if each]
+    if not said or not told["enforce_parameter_schema"]:
         return ""
     from prefect.utilities.schema_tools import validate
 
-    declared, parameters = entry.declared, told.get("parameters") or {}
-    scheduled = [{**parameters, **each["parameters"]} for each in (declared.schedules if declared else ())]
     try:
-        for each in [parameters, *scheduled]:
-            if each:
-                validate(each, flow.parameters, raise_on_error=True, ignore_required=True)
+        for each in said:
+            validate(each, flow.parameters, raise_on_error=True, ignore_required=True)
     except Exception as error:  # the schema is the author's, and what can be wrong with one has many kinds
         place = f"prefect.yaml:{declared.line}: {declared.name}" if declared else f"{flow.name}/{entry.name} at Prefect"
         return f"{place}: {error}"
