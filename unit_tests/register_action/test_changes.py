@@ -42,8 +42,8 @@ def _yaml(*said: str) -> str:
     return ENTRY + "".join(f"    {line}\n" for line in said)
 
 
-def _schedules(prefect: FakePrefect, name: str = "sales/dev") -> list[Any]:
-    return [each.model_dump(mode="json")["schedule"] for each in prefect.deployments[name].schedules]
+def _schedules(prefect: FakePrefect) -> list[Any]:
+    return [each.model_dump(mode="json")["schedule"] for each in prefect.deployments["sales/dev"].schedules]
 
 
 def test_what_only_the_page_says_stays(hand_over: HandOver, register: Register, prefect: FakePrefect) -> None:
@@ -150,8 +150,7 @@ def test_line_that_goes_from_prefect_yaml_is_a_change_unless_it_is_paused(
     hand_over: HandOver, register: Register, said: str
 ) -> None:
     register(hand_over("sales", prefect_yaml=_yaml(*SAID.values())))
-    rest = [text for name, text in SAID.items() if name != said]
-    done = register(hand_over("sales", prefect_yaml=_yaml(*rest)))
+    done = register(hand_over("sales", prefect_yaml=_yaml(*(SAID[name] for name in SAID if name != said))))
 
     assert actions(done) == {"sales/dev": "keep" if said == "paused" else "update"}
 
@@ -174,8 +173,8 @@ def test_part_of_a_line_that_goes_is_a_change_too(hand_over: HandOver, register:
     register(hand_over("sales", prefect_yaml=text))
     assert part in text
 
-    assert actions(register(hand_over("sales", prefect_yaml=text.replace(part, "")))) == {"sales/dev": "update"}
-    assert actions(register(hand_over("sales", prefect_yaml=text.replace(part, "")))) == {"sales/dev": "keep"}
+    done = [register(hand_over("sales", prefect_yaml=text.replace(part, ""))) for _ in range(2)]
+    assert list(map(actions, done)) == [{"sales/dev": "update"}, {"sales/dev": "keep"}]
 
 
 INTERVAL = "{interval: 3600, parameters: {day: x}}"

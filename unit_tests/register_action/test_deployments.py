@@ -162,7 +162,6 @@ def test_second_time_nothing_is_told(hand_over: HandOver, register: Register, pr
 
 def test_without_changes_prefect_is_not_even_connected_to(environment: Environment, prefect: FakePrefect) -> None:
     kept = [Change("keep", "sales", "dev", identifier="1")]
-
     assert carry_out(environment, kept) == kept
     assert carry_out(environment, []) == []
     assert prefect.keys == []

@@ -1,5 +1,3 @@
-import os
-import time
 from pathlib import Path
 
 import pytest
@@ -8,8 +6,7 @@ from hypothesis import strategies as st
 
 from environments.errors import PlatformError
 from environments.settings import ROOT
-from register_action import discovery
-from register_action.discovery import FoundFlow, check_names, find_flows, select, workflow_files
+from register_action.discovery import FoundFlow, check_names, find_flows, select
 
 FLOW = "from prefect import flow\n@flow\ndef f(): ...\n"
 
@@ -28,10 +25,6 @@ def _names(tmp_path: Path, text: str) -> dict[str, str | None]:
     """The flows of a module by what they are called in it, and what Prefect calls them."""
     _write(tmp_path, flow=f"import prefect\nfrom prefect import flow\n{text}\n")
     return {flow.function: flow.name for flow in find_flows(tmp_path)}
-
-
-def _paths(folder: Path) -> list[str]:
-    return [file.relative_to(folder).as_posix() for file in workflow_files(folder)]
 
 
 def _refused(folder: Path) -> PlatformError:
@@ -109,29 +102,12 @@ def test_all_flows_of_all_files_are_found_in_a_lasting_order(tmp_path: Path) -> 
     assert _entrypoints(tmp_path) == ["a.py:a1", "b.py:b1", "b.py:b2", "sub/c.py:c1"]
 
 
-@pytest.mark.parametrize("folder", ["tests", ".venv", "venv", "__pycache__", "sub/node_modules", ".git", ".hidden"])
-def test_folders_that_are_not_the_workflows_are_passed_over(tmp_path: Path, folder: str) -> None:
-    (tmp_path / folder).mkdir(parents=True)
-    _write(tmp_path / folder, flow="this is not Python")
-    _write(tmp_path, flow="from prefect import flow\n@flow\ndef f(): ...")
+def test_modules_that_are_not_the_workflows_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    _write(tmp_path / "tests", flow="this is not Python")
+    _write(tmp_path, flow=FLOW)
 
     assert _entrypoints(tmp_path) == ["flow.py:f"]
-    assert [file.name for file in workflow_files(tmp_path)] == ["flow.py"]
-
-
-def test_folder_above_with_such_a_name_does_no_harm(tmp_path: Path) -> None:
-    folder = tmp_path / ".hidden" / "tests"
-    folder.mkdir(parents=True)
-    _write(folder, flow="from prefect import flow\n@flow\ndef f(): ...")
-
-    assert _entrypoints(folder) == ["flow.py:f"]
-
-
-def test_secrets_in_hidden_files_stay_out_of_the_image(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("PASSWORD=x")
-    (tmp_path / "data.csv").write_text("a,b")
-
-    assert [file.name for file in workflow_files(tmp_path)] == ["data.csv"]
 
 
 def test_no_code_of_the_workflow_runs(tmp_path: Path) -> None:
@@ -177,6 +153,13 @@ def test_code_that_is_nested_too_deeply_is_an_error_of_the_user(tmp_path: Path, 
     _write(tmp_path, flow=text)
 
     assert "flow.py:1 is not valid Python" in _refused(tmp_path).what
+
+
+@pytest.mark.parametrize("data", [b"x = '\xff'\n", b"\x00", b"# -*- coding: nonsense -*-\n"])
+def test_file_that_is_no_text_is_an_error_of_the_user(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "flow.py").write_bytes(data)
+    with pytest.raises(PlatformError, match=r"flow\.py:\d+ is not valid Python"):
+        find_flows(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -292,155 +275,6 @@ def test_flow_that_is_not_there_gets_a_list(name: str, what: str, why: str) -> N
     assert (caught.value.what, caught.value.why) == (what, why)
 
 
-@pytest.mark.parametrize("data", [b"x = '\xff'\n", b"\x00", b"# -*- coding: nonsense -*-\n"])
-def test_file_that_is_no_text_is_an_error_of_the_user(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "flow.py").write_bytes(data)
-    with pytest.raises(PlatformError, match=r"flow\.py:\d+ is not valid Python"):
-        find_flows(tmp_path)
-
-
-@pytest.mark.parametrize("kind", ["missing", "file"])
-def test_folder_that_is_not_there_names_the_option(tmp_path: Path, kind: str) -> None:
-    folder = tmp_path / "flow.py"
-    if kind == "file":
-        folder.touch()
-    with pytest.raises(PlatformError, match="no folder") as caught:
-        find_flows(folder)
-
-    assert str(folder) in caught.value.what
-    assert "--workflow-path" in caught.value.todo
-
-
-FILES = ["a.py", "data/x.csv", "tests/t.py", "tests/__pycache__/t.pyc", "sub/tests/more/t.py", ".env", "sub/.env.prod"]
-
-
-@pytest.mark.parametrize(
-    ("ignore", "kept"),
-    [
-        ("", ["a.py", "data/x.csv"]),
-        ("# comment\n\n!\n/\ndata\n", ["a.py"]),
-        ("/data/\n", ["a.py"]),
-        ("**/*.csv", ["a.py"]),
-        ("*.csv", ["a.py", "data/x.csv"]),
-        ("dat[a-c]/?.csv", ["a.py"]),
-        ("dat[!a]", ["a.py", "data/x.csv"]),
-        ("!tests", ["a.py", "data/x.csv", "tests/t.py"]),
-        ("!**/tests", ["a.py", "data/x.csv", "sub/tests/more/t.py", "tests/t.py"]),
-        ("!sub/tests/more/t.py", ["a.py", "data/x.csv", "sub/tests/more/t.py"]),
-        ("*\n!data", ["data/x.csv"]),
-        ("data\n!data/x.csv", ["a.py", "data/x.csv"]),
-        ("!data/x.csv\ndata", ["a.py"]),
-        ("!.env\n!**/.env*\n!**/.*", [".dockerignore", "a.py", "data/x.csv"]),
-        ("\ufeffdata\r\n", ["a.py"]),
-        ("(a+)+$\n\\*\n[", ["a.py", "data/x.csv"]),
-    ],
-)
-def test_dockerignore_has_the_last_word_except_on_secrets(tmp_path: Path, ignore: str, kept: list[str]) -> None:
-    for name in FILES:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / ".dockerignore").write_text(ignore)
-
-    assert _paths(tmp_path) == kept
-
-
-def test_authors_dockerfile_is_seen_whatever_dockerignore_says(tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").touch()
-    (tmp_path / ".dockerignore").write_text("*\nDockerfile")
-
-    assert _paths(tmp_path) == ["Dockerfile"]
-
-
-def test_pattern_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / ".dockerignore").write_text("data\n[z-a]")
-    error = _refused(tmp_path)
-
-    assert (error.file, error.line) == (".dockerignore", 2)
-
-
-def test_links_within_the_folder_are_copies(tmp_path: Path) -> None:
-    (tmp_path / "lib").mkdir()
-    _write(tmp_path / "lib", flow=FLOW)
-    (tmp_path / "again").symlink_to("lib")
-    (tmp_path / "one.py").symlink_to(tmp_path / "lib" / "flow.py")
-    folder = tmp_path.with_name("link_to_folder")
-    folder.symlink_to(tmp_path)
-
-    assert _paths(folder) == ["again/flow.py", "lib/flow.py", "one.py"]
-
-
-@pytest.mark.parametrize(
-    ("link", "target", "why"),
-    [
-        ("data.csv", "../outside.csv", "out of the folder"),
-        ("data", "..", "out of the folder"),
-        ("data.csv", "nowhere", "leads nowhere"),
-        ("data.csv", "data.csv", "leads nowhere"),
-        ("lib/loop", "../lib", "in a circle"),
-        ("lib/loop", "..", "in a circle"),
-        ("settings.txt", ".env", "never goes into an image"),
-    ],
-)
-def test_link_that_is_no_copy_is_named(tmp_path: Path, link: str, target: str, why: str) -> None:
-    (tmp_path / "outside.csv").touch()
-    folder = tmp_path / "workflow"
-    (folder / "lib").mkdir(parents=True)
-    (folder / ".env").touch()
-    (folder / link).symlink_to(target)
-    with pytest.raises(PlatformError, match="link that can't be in an image") as caught:
-        workflow_files(folder)
-
-    assert why in caught.value.why
-    assert caught.value.file.startswith(link)
-    (folder / ".dockerignore").write_text(link)
-    assert workflow_files(folder) == []
-
-
-def test_links_to_each_other_do_not_multiply(tmp_path: Path) -> None:
-    for number in range(30):
-        (tmp_path / f"f{number}").mkdir()
-        for name in ("a", "b"):
-            (tmp_path / f"f{number}" / name).symlink_to(f"../f{number + 1}")
-    (tmp_path / "f30").mkdir()
-    started = time.monotonic()
-    with pytest.raises(PlatformError, match="link"):
-        workflow_files(tmp_path)
-
-    assert time.monotonic() - started < 5
-
-
-@pytest.mark.parametrize(("files", "megabytes"), [(5, 500), (100, 0.00001)])
-def test_folder_that_is_too_large_tells_where_most_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, megabytes: float
-) -> None:
-    monkeypatch.setattr(discovery, "MAXIMUM_FILES", files)
-    monkeypatch.setattr(discovery, "MAXIMUM_MEGABYTES", megabytes)
-    (tmp_path / "big" / "sub").mkdir(parents=True)
-    for number in range(8):
-        (tmp_path / "big" / "sub" / f"{number}").write_text("0123456789")
-    (tmp_path / "flow.py").write_text("x")
-    with pytest.raises(PlatformError, match="too large") as caught:
-        workflow_files(tmp_path)
-
-    assert "most are in big:" in caught.value.why
-
-
-def test_file_that_can_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _write(tmp_path, flow=FLOW)
-    monkeypatch.setattr(os, "access", lambda *_: False)
-
-    assert "flow.py" in _refused(tmp_path).what
-
-
-def test_name_that_is_not_utf_8_and_special_files_do_no_harm(tmp_path: Path) -> None:
-    _write(tmp_path, flow=FLOW)
-    os.mkfifo(tmp_path / "pipe")
-    assert _paths(tmp_path) == ["flow.py"]
-
-    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.csv")).touch()
-    assert str(_refused(tmp_path)).encode()
-
-
 PIECES = [
     "@flow",
     "flow",
@@ -465,11 +299,9 @@ PIECES = [
         st.text().map(str.encode),
         st.lists(st.sampled_from(PIECES)).map(lambda parts: "".join(parts).encode()),
     ),
-    ignore=st.one_of(st.binary(max_size=20), st.text(alphabet="*?[]!^-\\/.a\n").map(str.encode)),
 )
-def test_whatever_is_in_the_files_is_no_traceback(tmp_path: Path, code: bytes, ignore: bytes) -> None:
+def test_whatever_is_in_the_files_is_no_traceback(tmp_path: Path, code: bytes) -> None:
     (tmp_path / "flow.py").write_bytes(b"from prefect import flow\n" + code)
-    (tmp_path / ".dockerignore").write_bytes(ignore)
     try:
         assert all(flow.file == "flow.py" for flow in find_flows(tmp_path))
     except PlatformError as error:

@@ -27,9 +27,6 @@ PREVIEW = Choice(preview=True)
 DAILY = "deployments: [{name: daily, entrypoint: 'flow.py:sales'}]"
 
 
-# Flows that are gone from their folder.
-
-
 def test_flow_that_is_gone_is_paused_once_and_starts_again_when_it_is_back(
     hand_over: HandOver, register: Register, prefect: FakePrefect
 ) -> None:
@@ -104,9 +101,6 @@ def test_previews_and_the_real_ones_leave_each_other_alone(
     assert set(prefect.deployments) == {"sales/dev", "stock/dev", "stock/dev-x", "sales/dev-y", "stock/dev-y"}
 
 
-# Workflows and previews that are taken back.
-
-
 class Ecr:
     """ECR with images of workflow etl."""
 
@@ -170,12 +164,15 @@ def test_unknown_workflow_gets_a_suggestion_and_the_list(environment: Environmen
     assert "invoke workflows" in caught.value.todo
 
 
-def test_deployments_of_nobodys_are_not_listed(environment: Environment, prefect: FakePrefect) -> None:
-    prefect.add("sales/dev")
-    with pytest.raises(PlatformError) as caught:
+def test_deployments_of_nobodys_are_no_workflow_and_those_of_no_repository_are_anybodys(
+    environment: Environment, hand_over: HandOver, register: Register, prefect: FakePrefect
+) -> None:
+    prefect.add("by-hand/dev")
+    with pytest.raises(PlatformError, match="registered: none"):
         _find(environment)
 
-    assert caught.value.why == "registered: none"
+    register(hand_over("sales", origin="", commit=""))
+    assert _find(environment) == ["sales/dev"]
 
 
 @pytest.mark.parametrize("branch", ["", "x"])
@@ -187,14 +184,6 @@ def test_workflow_of_the_same_name_from_elsewhere_is_not_touched(environment: En
     assert caught.value.what == "workflow etl of environment dev is another one"
     assert ORIGIN in caught.value.why
     assert len(_find(environment, origin="")) == 4  # by its name alone
-
-
-def test_workflow_registered_outside_git_may_be_taken_back_from_a_repository(
-    environment: Environment, hand_over: HandOver, register: Register
-) -> None:
-    register(hand_over("sales", origin="", commit=""))
-
-    assert _find(environment) == ["sales/dev"]
 
 
 @pytest.mark.parametrize(
@@ -221,27 +210,19 @@ def _remove(environment: Environment, branch: str = "") -> str:
 def test_previews_go_with_the_images_that_only_they_used(
     environment: Environment, hand_over: HandOver, register: Register, ecr: Ecr, prefect: FakePrefect
 ) -> None:
-    shared, own, history = ecr.push("shared"), ecr.push("own"), ecr.push("history")
+    shared, own, history, copied = map(ecr.push, ("shared", "own", "history", "copied"))
     register(hand_over("sales"), image=history)
     register(hand_over("sales"), image=shared)
     register(hand_over("sales", "tax", choice=PREVIEW, branch="x"), image=own)
-    register(hand_over("sales", choice=PREVIEW, branch="y"), image=shared)
+    register(hand_over("sales", "tax", choice=PREVIEW, branch="y"), image=shared)
+    prefect.edit("tax/dev-y", job_variables={"image": copied.pinned})
+    prefect.add("tax/by-hand", job_variables={"image": copied.pinned})  # a copy, without our tags
 
     assert _remove(environment, branch="x") == "2 deployment(s), 1 image(s)"
-    assert set(prefect.deployments) == {"sales/dev", "sales/dev-y"}
-    assert ecr.tags == {"shared", "history"}
-    assert _remove(environment, branch="y") == "1 deployment(s), 0 image(s)"
-    assert ecr.tags == {"shared", "history"}
-
-
-def test_image_of_a_deployment_without_our_tags_is_kept(
-    environment: Environment, hand_over: HandOver, register: Register, ecr: Ecr, prefect: FakePrefect
-) -> None:
-    register(hand_over("sales", choice=PREVIEW, branch="x"), image=ecr.push("copied"))
-    prefect.add("sales/by-hand", job_variables=prefect.deployments["sales/dev-x"].job_variables)
-    _remove(environment, branch="x")
-
-    assert ecr.tags == {"copied"}
+    assert set(prefect.deployments) == {"sales/dev", "sales/dev-y", "tax/dev-y", "tax/by-hand"}
+    assert ecr.tags == {"shared", "history", "copied"}
+    assert _remove(environment, branch="y") == "2 deployment(s), 0 image(s)"
+    assert ecr.tags == {"shared", "history", "copied"}
 
 
 def test_whole_workflow_goes_with_its_repository(
@@ -256,16 +237,15 @@ def test_whole_workflow_goes_with_its_repository(
 
 
 @pytest.mark.usefixtures("registered", "aws_mocked")
-def test_workflow_without_a_repository_goes_all_the_same(environment: Environment) -> None:
-    assert _remove(environment) == "4 deployment(s)"
-
-
-@pytest.mark.usefixtures("registered", "aws_mocked")
-def test_nothing_to_remove_changes_nothing(environment: Environment, prefect: FakePrefect) -> None:
+def test_without_deployments_or_repository_there_is_nothing_to_do(
+    environment: Environment, prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(AGENT_TOKEN)  # the key to register is enough
     prefect.writes.clear()
     removal.remove(environment, "etl", [], whole=False)
 
     assert prefect.writes == []
+    assert _remove(environment) == "4 deployment(s)"
 
 
 @pytest.mark.usefixtures("registered", "aws_mocked")
@@ -316,13 +296,3 @@ def test_image_of_a_preview_that_is_gone_from_the_folder_is_deleted(
     prefect.keys.clear()
     assert removal.superseded(environment, handed_over, []) == []
     assert prefect.keys == []
-
-
-@pytest.mark.usefixtures("aws_mocked")
-def test_key_to_register_is_enough_to_remove(
-    environment: Environment, prefect: FakePrefect, registered: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv(AGENT_TOKEN)
-    _remove(environment, branch="x")
-
-    assert set(prefect.keys) == {"key-to-register"}
