@@ -1,6 +1,7 @@
 """What has to happen to a workflow's deployments, worked out without changing any of them."""
 
 import dataclasses
+import re
 from typing import Any
 
 from environments.errors import PlatformError
@@ -22,6 +23,8 @@ from register_action.source import slug
 from register_action.workflow import Entry, Workflow, job_variables
 from register_action.workflow_image import SET_DIRECTORY, DescribedFlow, known
 
+ADDED_START = re.compile(r"^DTSTART:\w+\n")
+"""The moment of registration, which Prefect puts before a rule by the minute or second."""
 WORDS = {"create": "created", "update": "updated", "keep": "unchanged", "pause": "paused", "delete": "deleted"}
 
 
@@ -259,8 +262,10 @@ def _schedules_of(existing: Registered) -> list[dict[str, Any]]:
 
 
 def _alike(wanted: dict[str, Any], there: dict[str, Any]) -> bool:
-    """Whether a schedule is as it is wanted; any anchor will do where none is said, and no time zone means UTC."""
+    """Whether a schedule is as it is wanted; any start will do where none is said, and no time zone means UTC."""
     rule = there["schedule"]
+    if "rrule" in rule and "DTSTART" not in wanted["schedule"].get("rrule", "").upper():
+        rule = {**rule, "rrule": ADDED_START.sub("", rule["rrule"])}
     completed = {"timezone": "UTC", **{key: rule[key] for key in rule if key == "anchor_date"}, **wanted["schedule"]}
     return completed == {**rule, "timezone": rule.get("timezone") or "UTC"} and all(
         wanted.get(key) == there.get(key) for key in ("active", "parameters", "slug")

@@ -15,6 +15,7 @@ from register_action.discovery import FoundFlow
 from register_action.packages import Packages
 from register_action.prefect_yaml import Declared
 from register_action.source import Source
+from register_action.workflow_files import workflow_files
 
 RESERVED = ("dataflow_automation_agent",)
 """Names that would share an ECR repository with a part of the platform."""
@@ -166,7 +167,7 @@ def read(environment: Environment, source: Source, choice: Choice) -> Workflow:
         choice=choice,
         entries=tuple(_entries(environment, source, choice, found, wanted, declared.deployments if declared else ())),
         packages=wanted_packages,
-        files=images.content(source.folder, discovery.workflow_files(source.folder)),
+        files=images.content(source.folder, workflow_files(source.folder)),
         notes=(*(declared.ignored if declared else ()), *wanted_packages.notes),
     )
     for entry in workflow.entries:

@@ -203,6 +203,16 @@ def test_schedule_stays_the_same_from_one_register_to_the_next(
     assert sorted(_schedules(prefect), key=str) == sorted(before, key=str)
 
 
+def test_rule_by_the_minute_goes_on_from_the_start_that_prefect_gave_it() -> None:
+    rule = {"rrule": "FREQ=MINUTELY;INTERVAL=15", "timezone": "UTC"}
+    there = {**rule, "rrule": f"DTSTART:20261123T100000\n{rule['rrule']}"}
+    other = {**rule, "rrule": "DTSTART:20261123T100000\nFREQ=MINUTELY"}
+
+    assert changes._alike({"schedule": rule, "active": True}, {"schedule": there, "active": True})
+    assert not changes._alike({"schedule": rule, "active": True}, {"schedule": other, "active": True})
+    assert not changes._alike({"schedule": there, "active": True}, {"schedule": rule, "active": True})
+
+
 def test_interval_goes_on_from_its_anchor_whatever_else_changes(
     hand_over: HandOver, register: Register, prefect: FakePrefect
 ) -> None:

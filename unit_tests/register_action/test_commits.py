@@ -10,6 +10,7 @@ from register_action.source import Wanted, locate
 from unit_tests.register_action import repositories
 from unit_tests.register_action.repositories import ORIGIN, Patch, Programs, checkout, commit, git, in_job, refused, url
 
+# pytest finds fixtures by their names in the module.
 etl, programs, scratch = repositories.etl, repositories.programs, repositories.scratch
 no_git_variables = repositories.no_git_variables
 
