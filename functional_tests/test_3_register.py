@@ -46,7 +46,7 @@ class Repository:
 @pytest.fixture
 def repository(tmp_path: Path, request: pytest.FixtureRequest) -> Repository:
     """A repository named after the test, so that each has its own workflow."""
-    return Repository(tmp_path / request.node.name.removeprefix("test_")[:40])
+    return Repository(tmp_path / request.node.name.removeprefix("test_")[:40].strip("_"))
 
 
 def flow(name: str, says: str = "nothing") -> str:
@@ -176,6 +176,7 @@ def test_a_preview_lives_beside_the_real_one_and_goes_with_its_images(
     repository.commit(flow__py=flow("previewed", "the real one"), prefect__yaml=scheduled)
     registered(deployed, *where)
     real = images_of(deployed, name)
+    assert len(real) == 1
     repository.git("checkout", "--quiet", "-b", "feature/Blue")
     for says in ("a first try", "a second try"):
         repository.commit(flow__py=flow("previewed", says), prefect__yaml=scheduled)
