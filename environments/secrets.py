@@ -5,6 +5,7 @@ Secrets come from the environment of the process; in local from a file that only
 
 import contextlib
 import os
+import re
 import secrets as random
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from environments.errors import PlatformError
 from environments.settings import Environment
 
 AGENT_TOKEN = "PREFECT_AGENT_TOKEN"  # noqa: S105 - the name of a variable
+SECRET_NAME = re.compile("SECRET|TOKEN|PASSW|CREDENTIAL|KEY|AUTH", re.IGNORECASE)
 REGISTER_TOKEN = "PREFECT_WORKFLOW_REGISTER_TOKEN"  # noqa: S105 - the name of a variable
 
 
@@ -76,6 +78,11 @@ def aws_environment(environment: Environment) -> dict[str, str]:
         "AWS_ENDPOINT_URL": environment.aws_endpoint_url or "",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+def public_variables() -> dict[str, str]:
+    """This process's environment without whatever is called like a secret: for texts that others may read."""
+    return {name: value for name, value in os.environ.items() if not SECRET_NAME.search(name)}
 
 
 def process_environment(additions: dict[str, str]) -> dict[str, str]:

@@ -199,7 +199,10 @@ def _filled(reading: Reading, place: Place, value: Any) -> Any:
             return match[0]
         text = reading.variables.get(match[1][1:])
         if text is None or UNFIT.search(text):
-            reading.problem(place, f"names {match[0]}, an environment variable that is not set, or is no text")
+            reading.problem(
+                place,
+                f"names {match[0]}, an environment variable that is not set, is no text, or is called like a secret",
+            )
         return text or ""
 
     return PLACEHOLDER.sub(variable, value)

@@ -7,7 +7,7 @@ from typing import Any
 from environments import console
 from environments.errors import PlatformError
 from environments.fargate import size_problem
-from environments.secrets import process_environment
+from environments.secrets import public_variables
 from environments.settings import EXECUTION_ENVIRONMENTS, Environment
 from infra import images
 from register_action import discovery, packages, prefect_yaml
@@ -159,7 +159,7 @@ def read(environment: Environment, source: Source, choice: Choice) -> Workflow:
             "a preview needs the name of its branch", "the folder is not on a branch of git", "add --branch-name"
         )
     found = discovery.find_flows(source.folder)
-    declared = prefect_yaml.read(source.folder, process_environment({}))
+    declared = prefect_yaml.read(source.folder, public_variables())
     wanted = discovery.select(found, list(choice.flows)) if choice.flows else found
     wanted_packages = packages.read(source.folder)
     workflow = Workflow(

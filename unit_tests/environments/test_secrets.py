@@ -14,6 +14,7 @@ from environments.secrets import (
     local_prefect_key,
     prefect_key,
     process_environment,
+    public_variables,
 )
 from environments.settings import Environment
 
@@ -90,3 +91,17 @@ def test_local_never_uses_real_credentials(local: Environment, monkeypatch: pyte
 
     assert "real" not in made.values()
     assert made["AWS_ENDPOINT_URL"] == local.aws_endpoint_url
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITHUB_TOKEN", "PREFECT_AGENT_TOKEN", "db_password", "X_AUTH"],
+)
+def test_what_is_called_like_a_secret_is_not_public(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "hidden")
+    monkeypatch.setenv("STAGE_BUCKET", "shown")
+    variables = public_variables()
+
+    assert variables["STAGE_BUCKET"] == "shown"
+    assert name not in variables
+    assert "hidden" not in variables.values()
