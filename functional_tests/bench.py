@@ -145,7 +145,7 @@ def prefect_deploy_all(platform: Platform, folder: Path) -> Callable[[], None]:
     image = {"image_name": f"127.0.0.1:{platform.aws_port}/{repository}", "tag": "bench"}
     docker = "prefect_docker.deployments.steps"
     steps = {
-        "build": [{f"{docker}.build_docker_image": {**image, "dockerfile": "Dockerfile"}}],
+        "build": [{f"{docker}.build_docker_image": {**image, "dockerfile": "Dockerfile", "rm": True}}],
         "push": [{f"{docker}.push_docker_image": image}],
         "pull": [{"prefect.deployments.steps.set_working_directory": {"directory": "/opt/workflow"}}],
     }

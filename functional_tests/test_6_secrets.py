@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -55,10 +56,8 @@ def test_the_key_file_is_for_this_user_only(used: Platform) -> None:
 def contents(platform: Platform, place: str) -> Iterator[tuple[str, bytes]]:
     """Name and content of all there is in a place."""
     if place == "image layers and history":
-        for image in docker.from_env().images.list():
-            for tag in image.tags:
-                if f":{platform.aws_port}/" in tag:
-                    yield from image_contents(tag)
+        tags = [tag for image in docker.from_env().images.list() for tag in image.tags]
+        yield from image_contents(*(tag for tag in tags if f":{platform.aws_port}/" in tag))
     elif place == "Terraform state":
         s3, bucket = platform.aws("s3"), "local-dataflow-automation-state-000000000000"
         for version in s3.list_object_versions(Bucket=bucket)["Versions"]:
@@ -84,15 +83,13 @@ def contents(platform: Platform, place: str) -> Iterator[tuple[str, bytes]]:
             yield container.name, str([container.labels, container.attrs["Path"], container.attrs["Args"]]).encode()
 
 
-def image_contents(tag: str) -> Iterator[tuple[str, bytes]]:
-    """Every layer of an image, and its configuration with its history."""
-    with tempfile.TemporaryFile() as saved:
-        for chunk in docker.from_env().images.get(tag).save():
-            saved.write(chunk)
-        saved.seek(0)
-        with tarfile.open(fileobj=saved) as archive:
+def image_contents(*tags: str) -> Iterator[tuple[str, bytes]]:
+    """Every layer of these images, each once, and their configurations with their histories."""
+    with tempfile.NamedTemporaryFile() as saved:
+        subprocess.run(["docker", "save", "--output", saved.name, *tags], check=True, capture_output=True)
+        with tarfile.open(saved.name) as archive:
             for member in archive:
                 if data := archive.extractfile(member):
                     raw = data.read()
                     # Newer engines keep layers compressed.
-                    yield f"{tag} {member.name}", gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
+                    yield member.name, gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
