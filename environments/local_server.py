@@ -7,9 +7,12 @@ this machine can talk to it, whatever routes they set.
 
 import argparse
 import asyncio
+import contextlib
+import contextvars
 import json
 import logging
 import socket
+from collections.abc import AsyncIterator
 from typing import Any
 
 REMEMBERED_SCHEMAS = 1000
@@ -60,17 +63,31 @@ async def serve_prefect(sockets: list[socket.socket]) -> None:
 
 
 def let_writers_wait() -> None:
-    """Let a transaction of the Prefect server that will write wait for the one before it.
+    """Let a transaction of the Prefect server that will write wait for the one before it, in memory.
 
     SQLite refuses, without waiting, to turn a reading transaction into a writing one when another has written
-    meanwhile; the server answers 503 then, and its clients lose seconds. One that begins as a writer waits.
+    meanwhile; the server answers 503 then, and its clients lose seconds. One that begins as a writer waits, but asks
+    again at intervals of up to 100 ms. A transaction inside of another begins as Prefect has it.
     """
     from prefect.server.database.configurations import AioSqliteConfiguration
 
     begin = AioSqliteConfiguration.begin_transaction
+    turn = asyncio.Lock()
+    has_turn: contextvars.ContextVar[bool] = contextvars.ContextVar("has_turn", default=False)
 
-    def begin_to_write(self: Any, session: Any, with_for_update: bool = False) -> Any:
-        return begin(self, session, with_for_update=True)
+    @contextlib.asynccontextmanager
+    async def begin_to_write(self: Any, session: Any, with_for_update: bool = False) -> AsyncIterator[Any]:
+        if has_turn.get():
+            async with begin(self, session, with_for_update) as transaction:
+                yield transaction
+            return
+        async with turn:
+            token = has_turn.set(True)
+            try:
+                async with begin(self, session, with_for_update=True) as transaction:
+                    yield transaction
+            finally:
+                has_turn.reset(token)
 
     AioSqliteConfiguration.begin_transaction = begin_to_write  # type: ignore[method-assign]
 

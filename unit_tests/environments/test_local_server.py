@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import socket
 import urllib.request
 from pathlib import Path
@@ -6,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from environments.local_server import let_writers_wait, listen
+from environments.local_server import check_schemas_once, let_writers_wait, listen
 
 
 def test_listens_on_the_address_given_and_no_other(loopback: str) -> None:
@@ -96,6 +97,48 @@ def test_transactions_that_write_wait_for_each_other(tmp_path: Path) -> None:
     let_writers_wait()
 
     assert asyncio.run(_two_that_read_and_then_write(tmp_path / "database")) == [None, None, 2]
+
+
+@pytest.mark.usefixtures("unpatched")
+def test_a_transaction_inside_of_another_does_not_wait_for_it(tmp_path: Path) -> None:
+    from prefect.server.database.configurations import AioSqliteConfiguration
+
+    let_writers_wait()
+
+    async def nested() -> str:
+        configuration = AioSqliteConfiguration(connection_url=f"sqlite+aiosqlite:///{tmp_path / 'database'}")
+        engine = await configuration.engine()
+        outer, inner = await configuration.session(engine), await configuration.session(engine)
+        begin = configuration.begin_transaction
+        async with asyncio.timeout(5), outer, inner, begin(outer), begin(inner):
+            return "both began"
+
+    assert asyncio.run(nested()) == "both began"
+
+
+def schemas_checked(monkeypatch: pytest.MonkeyPatch, *schemas: dict[str, Any]) -> list[dict[str, Any]]:
+    """Which of these schemas are looked through when they are checked one after the other."""
+    from prefect.utilities.schema_tools import validation
+
+    checked: list[dict[str, Any]] = []
+    real = validation._VALIDATOR.check_schema
+
+    def check(schema: dict[str, Any], **options: Any) -> None:
+        checked.append(schema)
+        real(schema, **options)
+
+    monkeypatch.setattr(validation._VALIDATOR, "check_schema", check)
+    check_schemas_once()
+    for schema in schemas:
+        with contextlib.suppress(ValueError):
+            validation.is_valid_schema(schema, preprocess=False)
+    return checked
+
+
+def test_a_valid_schema_is_checked_once_and_a_wrong_one_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    good, same, other, wrong = ({"type": "object"}, {"type": "object"}, {"type": "string"}, {"type": 3})
+
+    assert schemas_checked(monkeypatch, good, same, other, wrong, wrong, good) == [good, other, wrong, wrong]
 
 
 def test_prefect_alone_still_refuses_one_of_them(tmp_path: Path) -> None:
