@@ -16,10 +16,15 @@ def {name}(reason: str = "it was meant to"):
 """
 
 
-def test_the_sample_workflow_runs_to_completed_in_its_own_container(sample_workflow: Platform) -> None:
-    ran = sample_workflow.invoke("run", "sample_workflow", "--param", "count=12")
-    assert "Completed" in ran.stdout
-    assert "loaded 12 rows, their sum is 650" in ran.stdout
+@pytest.fixture(scope="module")
+def ran(sample_workflow: Platform) -> str:
+    """What a run of the sample workflow printed."""
+    return sample_workflow.invoke("run", "sample_workflow", "--param", "count=12").stdout
+
+
+def test_the_sample_workflow_runs_to_completed_in_its_own_container(sample_workflow: Platform, ran: str) -> None:
+    assert "Completed" in ran
+    assert "loaded 12 rows, their sum is 650" in ran
     ecs = sample_workflow.aws("ecs")
     cluster = f"{PREFIX}_workflows"
     arns = [
@@ -33,12 +38,11 @@ def test_the_sample_workflow_runs_to_completed_in_its_own_container(sample_workf
     assert pushed[0]["imageDigest"] in task["containers"][0]["image"]
 
 
-def test_what_a_workflow_prints_is_in_its_logs(sample_workflow: Platform) -> None:
-    sample_workflow.invoke("run", "sample_workflow", "--param", "count=7")
-    assert "loaded 7 rows, their sum is 140" in sample_workflow.invoke("logs", "sample_workflow").stdout
+def test_what_a_workflow_prints_is_in_its_logs(sample_workflow: Platform, ran: str) -> None:
+    assert "loaded 12 rows, their sum is 650" in sample_workflow.invoke("logs", "sample_workflow").stdout
 
 
-def test_the_agents_log_names_the_runs_it_started(sample_workflow: Platform) -> None:
+def test_the_agents_log_names_the_runs_it_started(sample_workflow: Platform, ran: str) -> None:
     assert "Created ECS task" in sample_workflow.invoke("logs", "agent").stdout
 
 
@@ -48,7 +52,7 @@ def test_registering_unchanged_content_builds_and_pushes_nothing(sample_workflow
     assert "already in ECR" in again
 
 
-def test_a_workflows_task_definition_holds_no_key(sample_workflow: Platform) -> None:
+def test_a_workflows_task_definition_holds_no_key(sample_workflow: Platform, ran: str) -> None:
     family = f"{PREFIX}_workflow_sample_workflow"
     definition = sample_workflow.aws("ecs").describe_task_definition(taskDefinition=family)["taskDefinition"]
     (container,) = definition["containerDefinitions"]
