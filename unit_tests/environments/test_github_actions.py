@@ -201,7 +201,7 @@ def test_runner_without_such_a_file_is_told_nothing(job: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("active", "folder", "found"),
-    [("true", "/work/repo", Path("/work/repo")), ("true", "", None), ("", "/work/repo", None)],
+    [("true", "/runner/repo", Path("/runner/repo")), ("true", "", None), ("", "/runner/repo", None)],
 )
 def test_workspace_is_that_of_the_job(
     monkeypatch: pytest.MonkeyPatch, active: str, folder: str, found: Path | None
