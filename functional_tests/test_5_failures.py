@@ -45,7 +45,7 @@ def test_a_second_deploy_at_the_same_time_says_who_holds_the_lock(deployed: Plat
     assert re.search(r"invoke unlock [0-9a-f-]{36} --env local", outputs[1])
 
 
-@pytest.mark.parametrize("step", ["→ AWS infrastructure", "→ Agent\n"])
+@pytest.mark.parametrize("step", ["→ Checks", "→ AWS infrastructure", "→ Agent\n"])
 def test_after_ctrl_c_the_next_deploy_goes_on(deployed: Platform, step: str) -> None:
     deployed.aws("ecs").update_service(cluster=AGENT_REPOSITORY, service=AGENT_REPOSITORY, desiredCount=0)
     interrupted = deployed.start("deploy")

@@ -62,22 +62,28 @@ def of_environment(environment: Environment, variable: str = AGENT_TOKEN) -> lis
         return read(client, environment)
 
 
-def read(client: "SyncPrefectClient", environment: Environment, **filters: Any) -> list[Registered]:
+def read(
+    client: "SyncPrefectClient",
+    environment: Environment,
+    tags: list[str] | None = None,
+    flows: list[str] | None = None,
+) -> list[Registered]:
     """The deployments of the environment's project that pass Prefect's filters, by name.
 
     Args:
         client: of the environment's Prefect.
         environment: whose project.
-        filters: `tags=[...]` that all must be there, `flows=[...]` names of flows of which one must be it.
+        tags: that all must be there, if given.
+        flows: names of flows, of which one must be it, if given.
     """
     from prefect.client.schemas import filters as f
 
     wanted: dict[str, Any] = {
         "work_pool_filter": f.WorkPoolFilter(name=f.WorkPoolFilterName(any_=[environment.prefix])),
     }
-    if tags := filters.get("tags"):
+    if tags:
         wanted["deployment_filter"] = f.DeploymentFilter(tags=f.DeploymentFilterTags(all_=tags))
-    if (flows := filters.get("flows")) is not None:
+    if flows is not None:
         wanted["flow_filter"] = f.FlowFilter(name=f.FlowFilterName(any_=flows))
     found = list(_pages(client.read_deployments, **wanted))
     ids = sorted({deployment.flow_id for deployment in found}, key=str)

@@ -17,9 +17,6 @@ from register_action.prefect_yaml import Declared
 from register_action.source import Source
 from register_action.workflow_files import workflow_files
 
-RESERVED = ("dataflow_automation_agent",)
-"""Names that would share an ECR repository with a part of the platform."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
@@ -148,10 +145,10 @@ def read(environment: Environment, source: Source, choice: Choice) -> Workflow:
     Raises:
         PlatformError: anything that is wrong with the folder or does not fit the choice.
     """
-    if source.name in RESERVED:
+    if f"{environment.name}_{source.name}" == environment.agent_name:
         raise PlatformError(
             f"a workflow can't be called {source.name}",
-            f"{environment.name}_{source.name} is the platform's own image repository",
+            f"{environment.agent_name} is the platform's own image repository",
             "give it another name with --name",
         )
     if choice.preview and not source.branch:

@@ -70,8 +70,8 @@ def content(environment: Environment, workflow: Workflow, project: Project) -> C
         files = {f"workflow/{name}": data for name, data in workflow.files.items() if name != "prefect.yaml"}
         files |= {f"packages/{name}": data for name, data in workflow.packages.extra.items()}
         files |= {"packages/requirements.txt": workflow.packages.requirements, "Dockerfile": DOCKERFILE.read_bytes()}
-    base = project.base_image if b"BASE_IMAGE" in files["Dockerfile"] else ""
-    image = images.image_name(environment, repository_name(environment, workflow.name), images.tag_of(files, base))
+    tag = images.tag_of(files, _base(project, files))
+    image = images.image_name(environment, repository_name(environment, workflow.name), tag)
     there = images.find(environment, image)
     console.note(f"{image.repository}:{image.tag}, " + ("already in ECR" if there else "new"))
     return Content(there or image, files, by_author)
@@ -86,14 +86,18 @@ def build(environment: Environment, workflow: Workflow, project: Project, made_f
     if made_from.image.digest:
         console.note("already in ECR")
         return made_from.image
-    arguments = {}
-    if b"BASE_IMAGE" in made_from.files["Dockerfile"]:
-        arguments = {"BASE_IMAGE": images.fetch(environment, project.base_image)}
+    base = _base(project, made_from.files)
+    arguments = {"BASE_IMAGE": images.fetch(environment, base)} if base else {}
     try:
         images.build(environment, made_from.image, made_from.files, "Dockerfile", arguments)
     except images.BuildError as error:
         raise _explained(workflow, made_from, error) from error
     return made_from.image
+
+
+def _base(project: Project, files: dict[str, bytes]) -> str:
+    """The platform's image if the Dockerfile asks for it, else empty."""
+    return project.base_image if b"BASE_IMAGE" in files["Dockerfile"] else ""
 
 
 def push(environment: Environment, image: Image) -> Image:
