@@ -91,6 +91,8 @@ class Environment:
     """One environment: its name and its settings, all valid. Cpu in CPU units, memory in MiB."""
 
     name: str
+    role: str = "deploy"
+    """As whom local's commands speak to the emulated AWS, `deploy` or `register`; on AWS the credentials say that."""
     aws_account_id: str = _setting("the 12 digits of an AWS account", _matches("[0-9]{12}"))
     aws_region: str = _setting('an AWS region such as "eu-west-1"', _matches("[a-z]{2}(-[a-z]+)+-[0-9]"))
     aws_endpoint_url: str | None = _setting(
@@ -183,11 +185,12 @@ def known() -> list[str]:
 
 
 @functools.cache
-def load(name: str) -> Environment:
+def load(name: str, role: str = "deploy") -> Environment:
     """Read and check the settings of one environment.
 
     Args:
         name: the environment's name, `dev` for `environments/dev.tfvars`.
+        role: as whom local's commands speak to the emulated AWS.
 
     Raises:
         PlatformError: the environment is unknown, its file does not parse, or values are missing, unknown or wrong.
@@ -218,12 +221,12 @@ def load(name: str) -> Environment:
             listed,
             "correct the file and try again",
         )
-    return Environment(name=name, **values)
+    return Environment(name=name, role=role, **values)
 
 
 def fields() -> dict[str, dataclasses.Field[Any]]:
     """The settings there are, by name."""
-    return {field.name: field for field in dataclasses.fields(Environment) if field.name != "name"}
+    return {field.name: field for field in dataclasses.fields(Environment) if field.metadata}
 
 
 def _parse(file: Path) -> dict[str, Any]:
