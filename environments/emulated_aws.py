@@ -3,7 +3,8 @@
 Each addition makes the emulator treat an unchanged task definition more like AWS does:
 - tasks run in their own Docker network, where they reach this machine and not each other;
 - images are pulled from the emulated ECR, under the very name that they have on AWS;
-- a task gets credentials of its task role;
+- a task gets credentials of its task role, and starts only if its execution role may do what that takes;
+- IAM is enforced with the permissions that AWS asks for (emulated_iam.py);
 - memory limit, read-only root file system, scratch volumes and dropped capabilities apply;
 - availability zone rebalancing of a service, tags and description of an egress rule are given back as they were told;
 - state is saved a moment after each change, not only on an orderly stop.
@@ -46,11 +47,16 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
     from ministack import app as ministack
-    from ministack.services import ec2, ecs
+    from ministack.services import ec2, ecr, ecs
+
+    from environments.emulated_iam import enforce_as_aws_does
 
     adapt_tasks(ecs, port, gateway, network)
+    enforce_as_aws_does(ecr, ecs)
     remember_availability_zone_rebalancing(ecs)
     stop_restored_tasks(ecs)
+    # Restored services start their tasks at once: what those need must have been restored before.
+    ministack._state_map["ecs"] = ministack._state_map.pop("ecs")
     replace_default_egress(ec2)
     config = Config()
     config.bind = [f"fd://{listener.fileno()}" for listener in sockets]
@@ -212,6 +218,7 @@ def adapt_tasks(ecs: Any, port: int, gateway: str, network: str) -> None:
         task_definition = copy.deepcopy(task_definition)
         for container in task_definition.get("containerDefinitions", []):
             container["image"] = registry_image(container["image"], port)
+            container["executionRole"] = task_definition.get("executionRoleArn", "")
         return start_task(task, task_definition, overrides, docker_client)
 
     def register_metadata_with_role(

@@ -13,9 +13,9 @@ from pathlib import Path
 from environments.errors import PlatformError
 from environments.settings import Environment
 
-AGENT_TOKEN = "PREFECT_AGENT_TOKEN"  # noqa: S105 - the name of a variable
+# Names of variables, not what they hold.
+AGENT_TOKEN, REGISTER_TOKEN = "PREFECT_AGENT_TOKEN", "PREFECT_WORKFLOW_REGISTER_TOKEN"
 SECRET_NAME = re.compile("SECRET|TOKEN|PASSW|CREDENTIAL|KEY|AUTH", re.IGNORECASE)
-REGISTER_TOKEN = "PREFECT_WORKFLOW_REGISTER_TOKEN"  # noqa: S105 - the name of a variable
 
 
 def prefect_key(environment: Environment, variable: str = AGENT_TOKEN) -> str:
@@ -32,7 +32,7 @@ def prefect_key(environment: Environment, variable: str = AGENT_TOKEN) -> str:
     if key:
         return key
     if environment.is_local:
-        return _generated(key_file(environment))
+        return _generated(key_file(environment), "local:")
     raise PlatformError(
         f"no Prefect key for environment {environment.name}",
         f"the environment variable {variable} is not set",
@@ -42,7 +42,7 @@ def prefect_key(environment: Environment, variable: str = AGENT_TOKEN) -> str:
 
 def local_prefect_key(environment: Environment) -> str:
     """The key that local's own Prefect server asks for; made when it is missing."""
-    return _generated(key_file(environment))
+    return _generated(key_file(environment), "local:")
 
 
 def key_file(environment: Environment) -> Path:
@@ -50,33 +50,25 @@ def key_file(environment: Environment) -> Path:
     return environment.folder / "prefect_key"
 
 
-def _generated(file: Path) -> str:
+def _generated(file: Path, prefix: str = "") -> str:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         # Linking the finished file into place: whoever comes at the same time ends up with the same key.
         handle, draft = tempfile.mkstemp(dir=file.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as text:
-            text.write(f"local:{random.token_urlsafe(24)}")
+            text.write(prefix + random.token_urlsafe(24))
         with contextlib.suppress(FileExistsError):
             os.link(draft, file)
         os.unlink(draft)
     return file.read_text(encoding="utf-8").strip()
 
 
-def aws_environment(environment: Environment) -> dict[str, str]:
-    """Variables by which AWS tools find credentials and endpoint; empty on AWS, where their own chain does.
-
-    The emulated AWS takes any key; these are no secrets.
-    """
-    if not environment.is_local:
-        return {}
+def local_root_keys(environment: Environment) -> dict[str, str]:
+    """Access keys of the emulated account's root user, as variables of a process; made when they are missing."""
     return {
         "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_SESSION_TOKEN": "",
-        "AWS_REGION": environment.aws_region,
-        "AWS_ENDPOINT_URL": environment.aws_endpoint_url or "",
-        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SECRET_ACCESS_KEY": _generated(environment.folder / "aws_secret_key"),
+        "AWS_SESSION_TOKEN": "",  # one of the surroundings does not belong to them
     }
 
 

@@ -1,11 +1,15 @@
 """boto3 clients for an environment: the one place where they are made."""
 
+import dataclasses
 import functools
 from typing import Any
 
 from environments.errors import PlatformError
-from environments.secrets import aws_environment
+from environments.secrets import local_root_keys
 from environments.settings import Environment
+from infra.roles import role_arn
+
+SESSION_SECONDS = 12 * 60 * 60
 
 
 @functools.cache
@@ -13,16 +17,18 @@ def client(environment: Environment, service: str) -> Any:
     """A boto3 client for the environment's region; in local for the emulated AWS.
 
     Args:
-        environment: whose account and region.
+        environment: whose account and region; in local its role is who asks.
         service: boto3's name of the service, such as `ecs`.
     """
     import boto3
     from botocore.config import Config
 
-    keys = aws_environment(environment)
+    keys = aws_variables(environment)
     # A session of its own: boto3's default session is not safe to share between the threads of a deploy.
     session: Any = boto3.session.Session(
-        aws_access_key_id=keys.get("AWS_ACCESS_KEY_ID"), aws_secret_access_key=keys.get("AWS_SECRET_ACCESS_KEY")
+        aws_access_key_id=keys.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=keys.get("AWS_SECRET_ACCESS_KEY"),
+        aws_session_token=keys.get("AWS_SESSION_TOKEN"),
     )
     return session.client(
         service,
@@ -35,6 +41,51 @@ def client(environment: Environment, service: str) -> Any:
             s3={"addressing_style": "path" if environment.is_local else "auto"},
         ),
     )
+
+
+def as_root(environment: Environment) -> Environment:
+    """The environment as the root user of the emulated account has it; on AWS nothing changes."""
+    return dataclasses.replace(environment, role="root") if environment.is_local else environment
+
+
+@functools.cache
+def aws_variables(environment: Environment) -> dict[str, str]:
+    """Variables by which AWS tools find credentials and endpoint; empty on AWS, where their own chain does.
+
+    In local these are a session of the environment's role, and its policies are enforced.
+
+    Raises:
+        PlatformError: the role is not there.
+    """
+    if not environment.is_local:
+        return {}
+    surroundings = {
+        "AWS_REGION": environment.aws_region,
+        "AWS_ENDPOINT_URL": environment.aws_endpoint_url or "",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    if environment.role == "root":
+        return {**surroundings, **local_root_keys(environment)}
+    from botocore.exceptions import ClientError
+
+    try:
+        session = client(as_root(environment), "sts").assume_role(
+            RoleArn=role_arn(environment, environment.role),
+            RoleSessionName=environment.role,
+            DurationSeconds=SESSION_SECONDS,
+        )["Credentials"]
+    except ClientError as error:
+        raise PlatformError(
+            f"environment {environment.name} is not deployed",
+            f"its {environment.role} role is missing: {error}",
+            f"invoke deploy --env {environment.name}",
+        ) from error
+    return {
+        **surroundings,
+        "AWS_ACCESS_KEY_ID": session["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": session["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": session["SessionToken"],
+    }
 
 
 def check_account(environment: Environment) -> None:

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-from environments import console
 from environments.settings import Environment
 from infra.aws import client
 
@@ -15,8 +14,8 @@ def bucket_name(environment: Environment) -> str:
     return f"{environment.prefix.replace('_', '-')}-state-{environment.aws_account_id}"
 
 
-def ensure_bucket(environment: Environment) -> str:
-    """Make the state bucket if it is missing, and put its protection right; gives its name.
+def ensure_bucket(environment: Environment) -> bool:
+    """Make the state bucket if it is missing, and put its protection right; tells whether there was anything to do.
 
     Safe defaults of https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html
     """
@@ -26,8 +25,7 @@ def ensure_bucket(environment: Environment) -> str:
     try:
         # Versioning is switched on last: where it is on, the rest is right too.
         if s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled":
-            console.note(f"{bucket} is there")
-            return bucket
+            return False
     except ClientError as error:
         if error.response["Error"]["Code"] != "NoSuchBucket":
             raise
@@ -40,10 +38,9 @@ def ensure_bucket(environment: Environment) -> str:
             "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
         },
     )
-    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(_tls_only(bucket)))
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(tls_only(bucket)))
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    console.note(f"{bucket} made")
-    return bucket
+    return True
 
 
 def _create_bucket(environment: Environment, s3: Any, bucket: str) -> None:
@@ -55,7 +52,21 @@ def _create_bucket(environment: Environment, s3: Any, bucket: str) -> None:
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
 
 
-def _tls_only(bucket: str) -> dict[str, Any]:
+def has_bucket(environment: Environment) -> bool:
+    """Whether the state bucket is there; `invoke bootstrap-account` makes it."""
+    from botocore.exceptions import ClientError
+
+    try:
+        client(environment, "s3").get_bucket_versioning(Bucket=bucket_name(environment))
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchBucket":
+            raise
+        return False
+    return True
+
+
+def tls_only(bucket: str) -> dict[str, Any]:
+    """The bucket policy that refuses whoever comes without TLS."""
     return {
         "Version": "2012-10-17",
         "Statement": [

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.client
 import botocore.loaders
 import botocore.session
 import pytest
@@ -59,6 +60,7 @@ def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     # The descriptions of AWS's services are large; reading them for every client is most of the time of these tests.
     monkeypatch.setattr(botocore.session, "create_loader", lambda *_: _LOADER)
     aws.client.cache_clear()
+    aws.aws_variables.cache_clear()
     settings.load.cache_clear()
 
 
@@ -149,8 +151,17 @@ def environment(root: Path) -> Environment:
 
 
 @pytest.fixture
-def local(root: Path) -> Environment:
-    """Environment local, with its committed settings and a folder of the test's own."""
+def local(root: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """Environment local, with its committed settings and a folder of the test's own; each of its roles is there."""
+    call = botocore.client.BaseClient._make_api_call
+
+    def call_or_assume(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
+        if operation != "AssumeRole" or "127.0.0.1" not in client.meta.endpoint_url:
+            return call(client, operation, parameters)
+        key = f"ASIA:{parameters['RoleArn'].rpartition('/')[2]}"
+        return {"Credentials": {"AccessKeyId": key, "SecretAccessKey": "secret", "SessionToken": "token"}}
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", call_or_assume)
     return settings.load("local")
 
 

@@ -192,6 +192,44 @@ def test_task_is_pulled_from_the_emulator_and_its_definition_stays_as_it_was(ecs
     assert definition["containerDefinitions"][0]["image"] == image
 
 
+def test_every_container_knows_the_role_in_which_its_task_starts(ecs: Ecs) -> None:
+    """Without one it is the empty name, which no role has (emulated_iam.py)."""
+    containers = [{"image": "x"}, {"image": "y"}]
+    ecs._start_task_worker({}, {"containerDefinitions": containers, "executionRoleArn": "arn:role/start"}, {}, None)
+    ecs._start_task_worker({}, {"containerDefinitions": containers}, {}, None)
+    roles = [[container["executionRole"] for container in made["containerDefinitions"]] for made in ecs.started]
+
+    assert roles == [["arn:role/start", "arn:role/start"], ["", ""]]
+    assert containers == [{"image": "x"}, {"image": "y"}]
+
+
+def test_task_gets_a_session_of_its_task_role_and_nothing_of_the_emulators_own(
+    ecs: Ecs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ministack.services import sts
+
+    sessions: dict[str, Any] = {}
+    monkeypatch.setattr(sts, "_sessions", sessions)
+    variables: dict[str, str] = {}
+    definition = {"taskRoleArn": "arn:aws:iam::000000000000:role/dev_agent_task"}
+    arn = "arn:aws:ecs:eu-central-1:000000000000:task/cluster/id"
+    ecs._register_metadata(arn, "", definition, {}, "FARGATE", variables, False, None)
+    session = sessions[variables["AWS_ACCESS_KEY_ID"]]
+
+    assert session["Arn"] == "arn:aws:sts::000000000000:assumed-role/dev_agent_task/id"
+    assert session["SecretAccessKey"] == variables["AWS_SECRET_ACCESS_KEY"]
+    assert session["SessionToken"] == variables["AWS_SESSION_TOKEN"]
+
+
+def test_two_tasks_of_a_role_have_keys_of_their_own() -> None:
+    role = "arn:aws:iam::000000000000:role/dev_agent_task"
+    one, other = (emulated_aws.role_credentials(role, name) for name in ("1", "2"))
+
+    assert one.keys() == other.keys()
+    assert not set(one.values()) & set(other.values())
+    assert emulated_aws.role_credentials("", "1") == {}
+
+
 def test_task_is_confined_as_on_fargate(ecs: Ecs) -> None:
     container = {
         "image": "x",
@@ -256,3 +294,38 @@ def test_service_gives_back_the_rebalancing_it_was_told() -> None:
     module._ACTION_MAP["UpdateService"]({"cluster": "arn:cluster/c", "service": "arn:service/c/s"})
 
     assert created == services["c/s"][setting] == "DISABLED"
+
+
+def test_tasks_of_the_last_process_are_stopped_in_every_respect() -> None:
+    running = {"lastStatus": "STOPPED", "desiredStatus": "RUNNING"}
+    evicted = {"desiredStatus": "RUNNING", "stopCode": "TaskFailedToStart", "stoppedReason": "no image"}
+    restored: list[Any] = []
+    module = types.SimpleNamespace(
+        _restore_state=restored.append, _tasks=types.SimpleNamespace(all_items=lambda: [(1, running), (2, evicted)])
+    )
+    emulated_aws.stop_restored_tasks(module)
+    module._restore_state({"saved": 1})
+
+    assert restored == [{"saved": 1}]
+    assert [task["desiredStatus"] for task in (running, evicted)] == ["STOPPED", "STOPPED"]
+    assert running["stopCode"] == "ServiceSchedulerInitiated"
+    assert evicted["stoppedReason"] == "no image"
+
+
+def test_egress_rule_takes_the_place_of_the_default_one_it_repeats() -> None:
+    default, other = {"IpProtocol": "-1"}, {"IpProtocol": "tcp"}
+    group = {"IpPermissionsEgress": [default, other]}
+    module = types.SimpleNamespace(
+        _ACTION_MAP={"AuthorizeSecurityGroupEgress": lambda parameters: "authorized"},
+        _security_groups={"sg-1": group},
+        _p=lambda parameters, name: parameters.get(name, ""),
+        _parse_ip_permissions=lambda parameters, name: [{"IpProtocol": "-1"}],
+        _rules_match=lambda one, two: one == two,
+    )
+    emulated_aws.replace_default_egress(module)
+    authorize = module._ACTION_MAP["AuthorizeSecurityGroupEgress"]
+
+    assert authorize({"GroupId": "sg-missing"}) == "authorized"
+    assert group["IpPermissionsEgress"] == [default, other]
+    assert authorize({"GroupId": "sg-1"}) == "authorized"
+    assert group["IpPermissionsEgress"] == [other]

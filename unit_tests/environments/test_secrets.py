@@ -1,4 +1,5 @@
 import os
+import shutil
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,9 @@ from environments.errors import PlatformError
 from environments.secrets import (
     AGENT_TOKEN,
     REGISTER_TOKEN,
-    aws_environment,
     key_file,
     local_prefect_key,
+    local_root_keys,
     prefect_key,
     process_environment,
     public_variables,
@@ -80,17 +81,29 @@ def test_programs_we_start_do_not_get_the_keys(monkeypatch: pytest.MonkeyPatch) 
     assert made["PATH"] == os.environ["PATH"]
 
 
-def test_on_aws_the_own_chain_of_credentials_is_left_alone(environment: Environment) -> None:
-    assert aws_environment(environment) == {}
+def test_root_keys_of_local_are_made_once_for_this_user_only(local: Environment) -> None:
+    first = local_root_keys(local)
+    [file] = local.folder.iterdir()
+
+    assert first.keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+    assert len(first["AWS_SECRET_ACCESS_KEY"]) >= 32
+    assert local_root_keys(local) == first
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_local_never_uses_real_credentials(local: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "real")
-    made = process_environment(aws_environment(local))
+def test_root_keys_of_two_machines_differ(local: Environment) -> None:
+    first = local_root_keys(local)
+    shutil.rmtree(local.folder)
 
-    assert "real" not in made.values()
-    assert made["AWS_ENDPOINT_URL"] == local.aws_endpoint_url
+    assert local_root_keys(local)["AWS_SECRET_ACCESS_KEY"] != first["AWS_SECRET_ACCESS_KEY"]
+
+
+def test_real_credentials_give_way_to_those_of_local(local: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "real")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "real")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "real")
+
+    assert "real" not in process_environment(local_root_keys(local)).values()
 
 
 @pytest.mark.parametrize(

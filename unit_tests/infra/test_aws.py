@@ -1,12 +1,16 @@
 import dataclasses
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
+from botocore.exceptions import ClientError
 
 from environments.errors import PlatformError
+from environments.secrets import local_root_keys
 from environments.settings import Environment
-from infra.aws import check_account, client
+from infra import aws
+from infra.aws import as_root, aws_variables, check_account, client
 
 Aws = Callable[[str], Any]
 
@@ -56,3 +60,47 @@ def test_clients_work_in_the_region_of_the_settings(environment: Environment, aw
 
     assert client(environment, "ecs").meta.region_name == "eu-west-1"
     assert client(elsewhere, "ecs").meta.region_name == "eu-central-1"
+
+
+def test_on_aws_the_own_chain_of_credentials_is_left_alone(environment: Environment) -> None:
+    assert aws_variables(environment) == {}
+    assert as_root(environment) is environment
+
+
+@pytest.mark.parametrize("role", ["deploy", "register"])
+def test_local_acts_in_the_role_of_the_command(local: Environment, role: str) -> None:
+    variables = aws_variables(dataclasses.replace(local, role=role))
+
+    assert variables["AWS_ACCESS_KEY_ID"] == f"ASIA:local_dataflow_automation_{role}"
+    assert variables["AWS_SESSION_TOKEN"]
+    assert variables["AWS_ENDPOINT_URL"] == local.aws_endpoint_url
+    assert variables["AWS_REGION"] == local.aws_region
+
+
+def test_roles_are_taken_on_by_the_root_user_who_has_keys_and_no_session(local: Environment) -> None:
+    variables = aws_variables(as_root(local))
+
+    assert variables.items() >= local_root_keys(local).items()
+    assert variables["AWS_ENDPOINT_URL"] == local.aws_endpoint_url
+    assert variables["AWS_SESSION_TOKEN"] == ""
+
+
+def test_each_role_has_clients_of_its_own(local: Environment) -> None:
+    register = dataclasses.replace(local, role="register")
+    keys = [client(who, "ecr")._request_signer._credentials.access_key for who in (local, register, as_root(local))]
+
+    assert keys == ["ASIA:local_dataflow_automation_deploy", "ASIA:local_dataflow_automation_register", "local"]
+
+
+def test_role_that_is_missing_means_that_local_is_not_deployed(
+    local: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = ClientError({"Error": {"Code": "NoSuchEntity", "Message": "no role deploy"}}, "AssumeRole")
+    sts = mock.Mock(**{"assume_role.side_effect": refused})
+    monkeypatch.setattr(aws, "client", lambda *_: sts)
+    with pytest.raises(PlatformError) as caught:
+        aws_variables(local)
+
+    assert caught.value.what == "environment local is not deployed"
+    assert "no role deploy" in caught.value.why
+    assert caught.value.todo == "invoke deploy --env local"

@@ -23,8 +23,9 @@ def test_name_is_valid_for_s3_and_the_accounts_own(environment: Environment) -> 
 
 
 def test_bucket_is_made_in_the_region_with_all_its_protection(environment: Environment, aws_mocked: Aws) -> None:
-    bucket, s3 = ensure_bucket(environment), aws_mocked("s3")
+    made, bucket, s3 = ensure_bucket(environment), bucket_name(environment), aws_mocked("s3")
 
+    assert made is True
     assert s3.get_bucket_location(Bucket=bucket)["LocationConstraint"] == environment.aws_region
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
     assert set(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values()) == {True}
@@ -44,17 +45,19 @@ def test_bucket_is_made_in_the_region_that_takes_no_location(aws_mocked: Aws) ->
         prefect_api_url=PREFECT_CLOUD,
     )
 
-    assert aws_mocked("s3").head_bucket(Bucket=ensure_bucket(environment))
+    assert ensure_bucket(environment) is True
+    assert aws_mocked("s3").head_bucket(Bucket=bucket_name(environment))
 
 
 def test_second_call_changes_nothing(environment: Environment, aws_mocked: Aws) -> None:
-    bucket, s3 = ensure_bucket(environment), aws_mocked("s3")
+    bucket, s3 = bucket_name(environment), aws_mocked("s3")
+    ensure_bucket(environment)
     policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
     _let_moto_write(s3, bucket)
     s3.put_object(Bucket=bucket, Key="terraform.tfstate", Body=b"state")
     s3.put_bucket_policy(Bucket=bucket, Policy=policy)
 
-    assert ensure_bucket(environment) == bucket
+    assert ensure_bucket(environment) is False
     assert json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"]) == json.loads(policy)
     _let_moto_write(s3, bucket)
     assert s3.get_object(Bucket=bucket, Key="terraform.tfstate")["Body"].read() == b"state"
@@ -63,8 +66,8 @@ def test_second_call_changes_nothing(environment: Environment, aws_mocked: Aws) 
 def test_bucket_left_half_made_gets_its_protection_with_the_next_run(environment: Environment, aws_mocked: Aws) -> None:
     s3, bucket = aws_mocked("s3"), bucket_name(environment)
     s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": environment.aws_region})
-    ensure_bucket(environment)
 
+    assert ensure_bucket(environment) is True
     assert s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled"
     assert set(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values()) == {True}
 
@@ -86,14 +89,15 @@ def test_bucket_with_versioning_is_left_alone(environment: Environment, aws_mock
     s3, bucket = aws_mocked("s3"), bucket_name(environment)
     s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": environment.aws_region})
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    ensure_bucket(environment)
 
+    assert ensure_bucket(environment) is False
     with pytest.raises(s3.exceptions.ClientError, match="NoSuchBucketPolicy"):
         s3.get_bucket_policy(Bucket=bucket)
 
 
 def test_removing_takes_all_versions_with_it(environment: Environment, aws_mocked: Aws) -> None:
-    bucket, s3 = ensure_bucket(environment), aws_mocked("s3")
+    bucket, s3 = bucket_name(environment), aws_mocked("s3")
+    ensure_bucket(environment)
     _let_moto_write(s3, bucket)
     for version in range(3):
         s3.put_object(Bucket=bucket, Key="terraform.tfstate", Body=str(version).encode())

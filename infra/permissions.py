@@ -1,0 +1,293 @@
+"""What each role of an environment may do: the platform's own need, resource by resource.
+
+`documents` gives the IAM policies of `infra.roles.ROLES` and the permissions boundary; the policies of the roles that
+run tasks are Terraform's (iam.tf). Names of another environment begin with another word, so a resource is known by its
+name; where it has none of its own choosing (EC2) or where others may have taken a name alike (repositories), by its
+tags. "*" stands only where AWS knows no resource:
+https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+"""
+
+from typing import Any
+
+from environments.settings import Environment
+from infra.roles import ROLES
+from infra.state import STATE_KEY, bucket_name
+
+Document = dict[str, Any]
+OF_ROLES = {"deploy": ("plan", "network", "roles", "deploy"), "register": ("register",), "plan": ("plan",)}
+"""Which policies each role has: deploy may what plan may. Several, since IAM limits the size of one."""
+TASK_ROLES = ("agent_execution", "agent_task", "workflow_execution", "workflow_task", "flow_logs")
+"""The roles that Terraform makes (iam.tf, flow_logs.tf)."""
+
+EC2_CREATES = (
+    "AllocateAddress AuthorizeSecurityGroupEgress AuthorizeSecurityGroupIngress CreateFlowLogs CreateInternetGateway "
+    "CreateNatGateway CreateRouteTable CreateSecurityGroup CreateSubnet CreateVpc CreateVpcEndpoint"
+)
+EC2_CHANGES = (
+    "AssociateRouteTable AttachInternetGateway AuthorizeSecurityGroupEgress AuthorizeSecurityGroupIngress "
+    "CreateFlowLogs CreateNatGateway CreateRoute CreateRouteTable CreateSecurityGroup CreateSubnet CreateVpcEndpoint "
+    "DeleteFlowLogs DeleteInternetGateway DeleteNatGateway DeleteRoute DeleteRouteTable DeleteSecurityGroup "
+    "DeleteSubnet DeleteVpc DeleteVpcEndpoints DetachInternetGateway DisassociateAddress DisassociateRouteTable "
+    "ModifySecurityGroupRules ModifySubnetAttribute ModifyVpcAttribute ModifyVpcEndpoint ReleaseAddress ReplaceRoute "
+    "RevokeSecurityGroupEgress RevokeSecurityGroupIngress"
+)
+EC2_READS = (
+    "DescribeAddresses DescribeAddressesAttribute DescribeAvailabilityZones DescribeFlowLogs DescribeInternetGateways "
+    "DescribeNatGateways DescribeNetworkAcls DescribeNetworkInterfaces DescribePrefixLists DescribeRouteTables "
+    "DescribeSecurityGroupRules DescribeSecurityGroups DescribeSubnets DescribeVpcEndpoints "
+    "DescribeVpcs"
+)
+EC2_KINDS = (
+    "elastic-ip internet-gateway natgateway route-table security-group security-group-rule subnet vpc vpc-endpoint "
+    "vpc-flow-log"
+)
+PULL = "BatchCheckLayerAvailability BatchGetImage GetDownloadUrlForLayer"
+PUSH = f"{PULL} CompleteLayerUpload InitiateLayerUpload PutImage UploadLayerPart"
+TAG = "TagResource UntagResource"
+
+
+def documents(environment: Environment) -> dict[str, Document]:
+    """The IAM policies of an environment, by name: those in `OF_ROLES`, and the permissions boundary `boundary`."""
+    return {
+        "deploy": _document([*_containers(environment), *_rest(environment)]),
+        "roles": _document(_roles(environment)),
+        "network": _document(_network(environment)),
+        "register": _document(_register(environment)),
+        "plan": _document(_reads(environment)),
+        "boundary": _document(_boundary(environment)),
+    }
+
+
+def policy_arn(environment: Environment, name: str) -> str:
+    """The ARN of one of the environment's policies, by its name in `documents`."""
+    return f"arn:aws:iam::{environment.aws_account_id}:policy/{environment.prefix}_{name}"
+
+
+def _document(statements: list[Document]) -> Document:
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _allow(sid: str, service: str, actions: str, *resources: str, **conditions: Any) -> Document:
+    """A statement; `actions` are words, conditions by their operator."""
+    return {
+        "Sid": sid,
+        "Effect": "Allow",
+        "Action": [f"{service}:{action}" for action in actions.split()],
+        "Resource": list(resources),
+        **({"Condition": conditions} if conditions else {}),
+    }
+
+
+class _Names:
+    """ARNs of what belongs to an environment."""
+
+    def __init__(self, environment: Environment) -> None:
+        prefix, account = environment.prefix, environment.aws_account_id
+        place = f"{environment.aws_region}:{account}"
+        self.bucket = f"arn:aws:s3:::{bucket_name(environment)}"
+        self.state = f"{self.bucket}/{STATE_KEY}"
+        self.network = tuple(f"arn:aws:ec2:{place}:{kind}/*" for kind in EC2_KINDS.split())
+        self.vpcs = f"arn:aws:ec2:{place}:vpc/*"
+        self.clusters = f"arn:aws:ecs:{place}:cluster/{prefix}_*"
+        self.services = f"arn:aws:ecs:{place}:service/{prefix}_agent/*"
+        self.definitions = f"arn:aws:ecs:{place}:task-definition/{prefix}_*"
+        self.tasks = f"arn:aws:ecs:{place}:task/{prefix}_*"
+        self.instances = f"arn:aws:ecs:{place}:container-instance/{prefix}_*"
+        self.logs = f"arn:aws:logs:{place}:log-group:{prefix}_*"
+        self.agent_images = f"arn:aws:ecr:{place}:repository/{prefix}_agent"
+        self.images = f"arn:aws:ecr:{place}:repository/{environment.name}_*"
+        self.every_repository = f"arn:aws:ecr:{place}:repository/*"
+        self.roles = tuple(f"arn:aws:iam::{account}:role/{prefix}_{role}" for role in TASK_ROLES)
+        self.rule = f"arn:aws:events:{place}:rule/{prefix}_task_events"
+        self.queues = f"arn:aws:sqs:{place}:{prefix}_task_events*"
+        self.vpc = (f"arn:aws:ec2:{place}:vpc/{environment.vpc_id}",) if environment.vpc_id else ()
+        self.key = environment.kms_key_arn or f"arn:aws:kms:{place}:key/*"
+        self.secret = f"arn:aws:secretsmanager:{place}:secret:{prefix}_prefect_key*"
+
+
+def _reads(environment: Environment) -> list[Document]:
+    """What a plan needs: everything that Terraform compares with the settings, and no secret's value."""
+    name = _Names(environment)
+    roles = "GetRole GetRolePolicy ListAttachedRolePolicies ListInstanceProfilesForRole ListRolePolicies"
+    key = {"StringEquals": _of_the_key(environment)} if _of_the_key(environment) else {}
+    repository = "DescribeImages DescribeRepositories GetLifecyclePolicy ListTagsForResource"
+    return [
+        _allow("FindState", "s3", "GetBucketVersioning ListBucket", name.bucket),
+        _allow("ReadState", "s3", "GetObject", name.state),
+        _allow("ReadNetwork", "ec2", EC2_READS, "*"),
+        _allow("ReadVpcs", "ec2", "DescribeVpcAttribute", name.vpcs),
+        _allow("ReadClusters", "ecs", "DescribeClusters ListTagsForResource", name.clusters),
+        _allow("ReadServices", "ecs", "DescribeServices ListTagsForResource", name.services),
+        _allow("ReadTaskDefinitions", "ecs", "DescribeTaskDefinition", "*"),
+        _allow("ReadTags", "ecs", "ListTagsForResource", name.definitions),
+        _allow("FindLogs", "logs", "DescribeLogGroups", "*"),
+        _allow("ReadLogGroups", "logs", "ListTagsForResource", name.logs),
+        _allow("ReadRepository", "ecr", repository, name.agent_images),
+        _allow("ReadRoles", "iam", roles, *name.roles),
+        _allow("ReadRule", "events", "DescribeRule ListTagsForResource ListTargetsByRule", name.rule),
+        _allow("ReadQueues", "sqs", "GetQueueAttributes GetQueueUrl ListQueueTags", name.queues),
+        _allow("ReadSecret", "secretsmanager", "DescribeSecret GetResourcePolicy", name.secret),
+        _allow("FindKey", "kms", "ListAliases", "*"),
+        _allow("ReadKey", "kms", "DescribeKey", name.key, **key),
+    ]
+
+
+def _of_the_key(environment: Environment) -> dict[str, str]:
+    """The condition by which the environment's own key is known; a key of the settings is known by its ARN."""
+    return {} if environment.kms_key_arn else {"aws:ResourceTag/environment": environment.name}
+
+
+def _grants(environment: Environment) -> list[Document]:
+    """What ECR wants of whoever makes a repository that is encrypted with a key of the settings.
+
+    https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html
+    """
+    if not environment.kms_key_arn:
+        return []
+    by_ecr = {"kms:ViaService": f"ecr.{environment.aws_region}.amazonaws.com"}
+    return [
+        _allow("GrantKey", "kms", "CreateGrant RetireGrant", environment.kms_key_arn, StringEquals=by_ecr),
+        _allow("ReadKeyOfImages", "kms", "DescribeKey", environment.kms_key_arn),
+    ]
+
+
+def _network(environment: Environment) -> list[Document]:
+    network, vpc = _Names(environment).network, _Names(environment).vpc
+    ours = {"aws:ResourceTag/environment": environment.name}
+    made_ours = {"aws:RequestTag/environment": environment.name}
+    making = {**made_ours, "ec2:CreateAction": EC2_CREATES.split()}
+    not_its_name = {"ForAllValues:StringNotEquals": {"aws:TagKeys": ["environment"]}}
+    return [
+        _allow("MakeNetwork", "ec2", EC2_CREATES, *network, StringEquals=made_ours),
+        _allow("TagWhatIsMade", "ec2", "CreateTags", *network, StringEquals=making),
+        _allow("ChangeNetwork", "ec2", EC2_CHANGES, *network, StringEquals=ours),
+        # What is ours can be tagged, but not handed to another environment.
+        _allow("TagNetwork", "ec2", "CreateTags", *network, StringEquals=ours, StringEqualsIfExists=made_ours),
+        _allow("UntagNetwork", "ec2", "DeleteTags", *network, StringEquals=ours, **not_its_name),
+        *([_allow("UseExistingVpc", "ec2", "CreateSecurityGroup", *vpc)] if vpc else []),
+    ]
+
+
+def _containers(environment: Environment) -> list[Document]:
+    name = _Names(environment)
+    clusters = f"CreateCluster DeleteCluster PutClusterCapacityProviders UpdateCluster UpdateClusterSettings {TAG}"
+    settings = "DeleteLifecyclePolicy PutImageScanningConfiguration PutImageTagMutability PutLifecyclePolicy"
+    of_register = {"aws:ResourceTag/environment": environment.name, "aws:ResourceTag/managed_by": "register"}
+    return [
+        _allow("Clusters", "ecs", clusters, name.clusters),
+        _allow("Agent", "ecs", f"CreateService DeleteService UpdateService {TAG}", name.services),
+        _allow("TaskDefinitions", "ecs", f"RegisterTaskDefinition {TAG}", name.definitions),
+        _allow("OldTaskDefinitions", "ecs", "DeregisterTaskDefinition ListTaskDefinitions", "*"),
+        _allow("Tasks", "ecs", "DescribeTasks StopTask", name.tasks),
+        _allow("FindTasks", "ecs", "ListTasks", name.instances),
+        _allow("Login", "ecr", "GetAuthorizationToken", "*"),
+        _allow("Images", "ecr", f"CreateRepository DeleteRepository {settings} {PUSH} {TAG}", name.agent_images),
+        _allow("FindRepositories", "ecr", "DescribeRepositories ListTagsForResource", name.every_repository),
+        _allow("RemoveRepositories", "ecr", "DeleteRepository", name.images, StringEquals=of_register),
+    ]
+
+
+def _roles(environment: Environment) -> list[Document]:
+    """The roles of tasks, always within the boundary: no role can be made that may do more than it says."""
+    name = _Names(environment)
+    changes = "DeleteRole DeleteRolePolicy DetachRolePolicy TagRole UntagRole UpdateAssumeRolePolicy UpdateRole"
+    bounded = {"iam:PermissionsBoundary": policy_arn(environment, "boundary")}
+    policies = list(environment.workflow_policy_arns)
+    chosen = {**bounded, "iam:PolicyARN": policies}
+    to_ecs = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+    to_flow_logs = {"iam:PassedToService": "vpc-flow-logs.amazonaws.com"}
+    return [
+        _allow(
+            "MakeRoles", "iam", "CreateRole PutRolePermissionsBoundary PutRolePolicy", *name.roles, ArnEquals=bounded
+        ),
+        _allow("ChangeRoles", "iam", f"{changes} UpdateRoleDescription", *name.roles),
+        _allow("PassAgentsRoles", "iam", "PassRole", *name.roles[:2], StringEquals=to_ecs),
+        _allow("PassFlowLogsRole", "iam", "PassRole", name.roles[4], StringEquals=to_flow_logs),
+        *(
+            [_allow("AttachChosenPolicies", "iam", "AttachRolePolicy", name.roles[3], ArnEquals=chosen)]
+            if policies
+            else []
+        ),
+    ]
+
+
+def _rest(environment: Environment) -> list[Document]:
+    name = _Names(environment)
+    logs = (
+        "AssociateKmsKey CreateLogGroup DeleteLogGroup DeleteRetentionPolicy DescribeLogStreams DisassociateKmsKey "
+        f"FilterLogEvents GetLogEvents PutRetentionPolicy {TAG}"
+    )
+    by_secrets = {
+        "kms:ViaService": f"secretsmanager.{environment.aws_region}.amazonaws.com",
+        **_of_the_key(environment),
+    }
+    secret = f"CreateSecret DeleteSecret GetSecretValue PutSecretValue UpdateSecret {TAG}"
+    return [
+        _allow("WriteState", "s3", "PutObject", name.state),
+        _allow("LockState", "s3", "DeleteObject GetObject PutObject", f"{name.state}.tflock"),
+        _allow("Logs", "logs", logs, name.logs),
+        _allow("Rule", "events", f"DeleteRule PutRule PutTargets RemoveTargets {TAG}", name.rule),
+        _allow("Queues", "sqs", "CreateQueue DeleteQueue SetQueueAttributes TagQueue UntagQueue", name.queues),
+        _allow("Secret", "secretsmanager", secret, name.secret),
+        _allow("EncryptSecret", "kms", "Decrypt GenerateDataKey", name.key, StringEquals=by_secrets),
+        *_grants(environment),
+    ]
+
+
+def _register(environment: Environment) -> list[Document]:
+    """Images of workflows, in repositories that register made and tagged itself; never the agent's."""
+    name = _Names(environment)
+    tags = {"environment": environment.name, "managed_by": "register"}
+    made_ours = {f"aws:RequestTag/{key}": value for key, value in tags.items()}
+    ours = {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
+    untagged = {"aws:ResourceTag/managed_by": "true"}
+    images = f"BatchDeleteImage DeleteRepository GetLifecyclePolicy PutLifecyclePolicy {PUSH}"
+    return [
+        _allow("Login", "ecr", "GetAuthorizationToken", "*"),
+        _allow("BuildOnTheAgentsImage", "ecr", PULL, name.agent_images),
+        _allow("MakeRepositories", "ecr", "CreateRepository", name.images, StringEquals=made_ours),
+        # Only what belongs to nobody yet, as at its creation: no other's repository becomes ours.
+        _allow("TagWhatIsMade", "ecr", "TagResource", name.images, StringEquals=made_ours, Null=untagged),
+        # Asked before there is a repository, and so before it has tags.
+        _allow("FindImages", "ecr", "DescribeImages DescribeRepositories", name.images),
+        _allow("Images", "ecr", images, name.images, StringEquals=ours),
+        *_grants(environment),
+    ]
+
+
+def _boundary(environment: Environment) -> list[Document]:
+    """What no task of the environment can do, whatever policies somebody gives its role."""
+    other = {"StringNotEquals": {"aws:ResourceTag/environment": environment.name}}
+    keys = "arn:aws:secretsmanager:*:*:secret:*_dataflow_automation_prefect_key*"
+    roles = [f"arn:aws:iam::*:role/*_dataflow_automation_{role}" for role in ROLES]
+    return [
+        {
+            "Sid": "WhatPoliciesMayAllow",
+            "Effect": "Allow",
+            "NotAction": ["account:*", "iam:*", "organizations:*"],
+            "Resource": "*",
+        },
+        _allow("RolesOfWorkflows", "iam", "PassRole", *_Names(environment).roles[2:4]),
+        {
+            "Sid": "StateIsNotForTasks",
+            "Effect": "Deny",
+            "Action": "s3:*",
+            "Resource": ["arn:aws:s3:::*-dataflow-automation-state-*"],
+        },
+        # Those that trust the account (trust.py) would take a task in.
+        {"Sid": "RolesOfPeopleAndPipelines", "Effect": "Deny", "Action": "sts:AssumeRole", "Resource": roles},
+        {
+            "Sid": "KeysOfOtherEnvironments",
+            "Effect": "Deny",
+            "Action": "secretsmanager:*",
+            "Resource": [keys],
+            "Condition": other,
+        },
+        {
+            "Sid": "WhateverElseIsOfOtherEnvironments",
+            "Effect": "Deny",
+            "Action": "*",
+            "Resource": "*",
+            "Condition": {"StringEquals": {"aws:ResourceTag/project": environment.tags["project"]}, **other},
+        },
+    ]

@@ -1,0 +1,412 @@
+"""IAM of the emulated AWS: the emulator's own evaluator and stores, with our functions in place; nothing is served."""
+
+import asyncio
+import base64
+import contextvars
+import json
+import types
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from ministack import app
+from ministack.core import iam_actions, iam_evaluator
+from ministack.services import ecr, iam, sts
+
+from environments.emulated_aws import role_credentials
+from environments.emulated_iam import REGISTRY_ACTIONS, allowed, enforce_as_aws_does
+from environments.emulated_permissions import Permission
+
+ACCOUNT, REGION = "000000000000", "us-east-1"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/"
+REPOSITORIES = f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/"
+SECRETS = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:"
+LOGS = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:"
+CLUSTERS = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/"
+
+FORM, JSON = "application/x-www-form-urlencoded; charset=utf-8", "application/x-amz-json-1.1"
+
+Role = Callable[..., str]
+
+
+class SecretError(Exception):
+    """What the emulator raises for a secret that a task can't have."""
+
+
+@pytest.fixture
+def ecs() -> Any:
+    """The emulator's ECS, as far as we replace it."""
+    return types.SimpleNamespace(
+        get_region=lambda: REGION,
+        get_account_id=lambda: ACCOUNT,
+        _SecretResolutionError=SecretError,
+        _resolve_container_secrets=lambda container: {"resolved": container["image"]},
+        _resolve_repository_credentials=lambda container: None,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _enforced(ecs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our functions are in place of the emulator's, and go with the test."""
+
+    async def handled(method: str, path: str, *_: Any) -> Any:
+        return 200, {}, f"{method} {path}".encode()
+
+    monkeypatch.setattr(ecr, "handle_registry_request", handled)
+    for module, names in {
+        iam_actions: ("extract_resource_arn", "access_denied_response"),
+        iam_evaluator: ("enforce",),
+        app: ("pin_request_origin",),
+        ecr: ("_get_authorization_token",),
+    }.items():
+        for name in names:
+            monkeypatch.setattr(module, name, getattr(module, name))
+    monkeypatch.setattr(sts, "_sessions", {})
+    enforce_as_aws_does(ecr, ecs)
+
+
+@pytest.fixture
+def role(monkeypatch: pytest.MonkeyPatch) -> Role:
+    """Makes a role with a policy of (action, resource) pairs, and a session of it; gives the session's key."""
+
+    def make(name: str, *grants: tuple[str, str], **conditions: Any) -> str:
+        statements = [{"Effect": "Allow", "Action": action, "Resource": arn, **conditions} for action, arn in grants]
+        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        monkeypatch.setitem(iam._roles, name, {"RoleName": name, "InlinePolicies": {"own": document}})
+        return role_credentials(f"{ROLE}{name}", "test")["AWS_ACCESS_KEY_ID"]
+
+    return make
+
+
+def _ask(key: str, service: str, operation: str, body: dict[str, Any] | str, **parts: Any) -> Any:
+    """A request as the emulator's front door treats it; gives its refusal and what it would answer."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    # The front door gives a form's fields as if they were in the address.
+    form = parse_qs(text, keep_blank_values=True) if text.startswith("Action=") else {}
+    headers = {"content-type": FORM} if form else {"content-type": JSON, "x-amz-target": f"X.{operation}"}
+    if key:
+        headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={key}/20260101/{REGION}/{service}/aws4_request, x"
+
+    def request() -> Any:
+        arn = iam_actions.extract_resource_arn(service, "POST", "/", headers, text.encode(), form, REGION, ACCOUNT)
+        action = parts.get("action", f"{service}:{operation}")
+        refused = iam_evaluator.enforce(key, action, service, REGION, resource_arn=arn)
+        if not isinstance(refused, iam_evaluator.EvalResult):
+            return refused, ""
+        answer = iam_actions.access_denied_response(service, action, refused.principal_arn, "id", headers=headers)
+        return refused, answer[2].decode()
+
+    return contextvars.copy_context().run(request)
+
+
+@pytest.mark.parametrize(
+    ("service", "operation"),
+    [("s3", "GetObject"), ("ecs", "RunTask"), ("sts", "AssumeRole"), ("sts", "GetCallerIdentity")],
+)
+def test_what_is_not_signed_is_refused(service: str, operation: str) -> None:
+    refused, _ = _ask("", service, operation, {})
+
+    assert isinstance(refused, iam_evaluator.AuthError)
+    assert refused.code == "MissingAuthenticationToken"
+
+
+def test_token_of_github_needs_no_key() -> None:
+    refused, _ = _ask("", "sts", "AssumeRoleWithWebIdentity", "Action=AssumeRoleWithWebIdentity&Version=2011-06-15")
+
+    assert refused is None
+
+
+def test_key_that_nobody_was_given_is_refused() -> None:
+    refused, _ = _ask("ASIAGUESSED", "ecs", "ListTasks", {})
+
+    assert isinstance(refused, iam_evaluator.AuthError)
+
+
+def test_root_user_may_everything() -> None:
+    assert _ask(ACCOUNT, "ecs", "DeleteCluster", {"cluster": "x"}) == (None, "")
+
+
+def test_role_may_what_its_policy_says_and_nothing_else(role: Role) -> None:
+    key = role("lister", ("ecs:DescribeClusters", f"{CLUSTERS}mine"))
+
+    assert _ask(key, "ecs", "DescribeClusters", {"clusters": ["mine"]})[0] is None
+    assert _ask(key, "ecs", "DescribeClusters", {"clusters": ["other"]})[0].decision == "ImplicitDeny"
+    assert _ask(key, "ecs", "DeleteCluster", {"cluster": "mine"})[0].decision == "ImplicitDeny"
+
+
+def test_every_resource_of_a_request_must_be_allowed(role: Role) -> None:
+    """The emulator alone would look at the first."""
+    key = role("lister", ("ecs:DescribeClusters", f"{CLUSTERS}mine"))
+
+    assert _ask(key, "ecs", "DescribeClusters", {"clusters": ["mine", "other"]})[0].decision == "ImplicitDeny"
+
+
+def test_refusal_names_the_permission_that_was_refused(role: Role) -> None:
+    definition = f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/f:*"
+    key = role("starter", ("ecs:RegisterTaskDefinition", definition), ("iam:PassRole", f"{ROLE}task"))
+    own, other = ({"family": "f", "taskRoleArn": f"{ROLE}{name}"} for name in ("task", "deploy"))
+    refused, answer = _ask(key, "ecs", "RegisterTaskDefinition", other)
+
+    assert _ask(key, "ecs", "RegisterTaskDefinition", own)[0] is None
+    assert refused.decision == "ImplicitDeny"
+    assert "not authorized to perform: iam:PassRole" in answer
+    assert "assumed-role/starter/test" in answer
+
+
+def test_refusal_of_logs_names_the_resource_too(role: Role) -> None:
+    _, answer = _ask(role("nobody"), "logs", "PutRetentionPolicy", {"logGroupName": "g", "retentionInDays": 7})
+
+    assert f"{LOGS}g" in answer
+
+
+def test_condition_on_the_cluster_holds(role: Role) -> None:
+    """The emulator alone does not know the key, and would refuse everything."""
+    definition = f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/f:*"
+    key = role("agent", ("ecs:RunTask", definition), Condition={"ArnEquals": {"ecs:cluster": f"{CLUSTERS}work"}})
+
+    assert _ask(key, "ecs", "RunTask", {"cluster": "work", "taskDefinition": "f"})[0] is None
+    assert _ask(key, "ecs", "RunTask", {"cluster": "other", "taskDefinition": "f"})[0].decision == "ImplicitDeny"
+
+
+def test_boundary_in_a_form_is_read(role: Role) -> None:
+    key = role(
+        "deploy",
+        ("iam:CreateRole", f"{ROLE}task"),
+        Condition={"ArnEquals": {"iam:PermissionsBoundary": "arn:aws:iam::000000000000:policy/boundary"}},
+    )
+    form = "Action=CreateRole&Version=2010-05-08&RoleName=task&AssumeRolePolicyDocument={}"
+
+    bounded = f"{form}&PermissionsBoundary=arn:aws:iam::000000000000:policy/boundary"
+    assert _ask(key, "iam", "CreateRole", bounded)[0] is None
+    assert _ask(key, "iam", "CreateRole", form)[0].decision == "ImplicitDeny"
+
+
+@pytest.mark.parametrize("body", ["{not json", "[1]", '{"clusters": 7}'])
+def test_body_that_is_no_request_is_no_way_around(role: Role, body: str) -> None:
+    refused, _ = _ask(role("nobody"), "ecs", "DescribeClusters", body)
+
+    assert refused.decision == "ImplicitDeny"
+
+
+def test_check_that_is_not_the_requests_own_stays_as_the_emulator_asks_it(role: Role) -> None:
+    """Such as reading the source of a copy in S3."""
+    key = role("copier", ("s3:GetObject", "arn:aws:s3:::source/x"))
+    told = contextvars.copy_context().run(
+        iam_evaluator.enforce, key, "s3:GetObject", "s3", REGION, resource_arn="arn:aws:s3:::source/x"
+    )
+
+    assert told is None
+    assert _ask(key, "s3", "PutObject", {}, action="s3:PutObject")[0].decision == "ImplicitDeny"
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_request_from_this_machine_counts_as_one_over_tls(told: bool) -> None:
+    def pinned() -> Any:
+        app.pin_request_origin("127.0.0.1", told)
+        return iam_evaluator.EvalContext("", "", "", "", "*", "")
+
+    context = contextvars.copy_context().run(pinned)
+
+    assert context.secure_transport is True
+    assert context.source_ip == "127.0.0.1"
+
+
+# The image registry
+
+
+def _login(key: str) -> str:
+    """The login that GetAuthorizationToken gives to whoever asks with a key."""
+
+    def give() -> Any:
+        headers = {"x-amz-target": "X.GetAuthorizationToken", "content-type": "application/x-amz-json-1.1"}
+        if key:
+            headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={key}/20260101/{REGION}/ecr/aws4_request, x"
+        iam_actions.extract_resource_arn("ecr", "POST", "/", headers, b"{}", {}, REGION, ACCOUNT)
+        return ecr._get_authorization_token({})
+
+    answer = json.loads(contextvars.copy_context().run(give)[2])
+    token: str = answer["authorizationData"][0]["authorizationToken"]
+    return token
+
+
+def _push(login: str, method: str = "POST", path: str = "/v2/mine/blobs/uploads/", scheme: str = "Basic") -> Any:
+    headers = {"Authorization": f"{scheme} {login}"} if login else {}
+    return asyncio.run(ecr.handle_registry_request(method, path, headers, b"", {}))
+
+
+@pytest.mark.parametrize(
+    "login",
+    ["", "not base64!", base64.b64encode(b"AWS:guessed").decode(), base64.b64encode(b"AWS:").decode(), "gIA="],
+    ids=["none", "no-base64", "guessed", "empty", "no-utf-8"],
+)
+@pytest.mark.parametrize("path", ["/v2/", "/v2/mine/blobs/uploads/", "/v2/_catalog", "/v2/strange"])
+def test_registry_asks_for_a_login(login: str, path: str) -> None:
+    status, headers, body = _push(login, "GET", path)
+
+    assert status == 401
+    assert headers["WWW-Authenticate"].startswith("Basic ")
+    assert json.loads(body)["errors"][0]["code"] == "UNAUTHORIZED"
+
+
+def test_login_of_another_kind_is_none(role: Role) -> None:
+    assert _push(_login(role("pusher", ("ecr:*", "*"))), scheme="Bearer")[0] == 401
+
+
+def test_login_is_good_for_what_its_role_may(role: Role) -> None:
+    login = _login(role("pusher", ("ecr:InitiateLayerUpload", f"{REPOSITORIES}mine")))
+    refused, _, body = _push(login, path="/v2/other/blobs/uploads/")
+
+    assert _push(login, "GET", "/v2/")[0] == 200
+    assert _push(login) == (200, {}, b"POST /v2/mine/blobs/uploads/")
+    assert refused == 403
+    assert f"ecr:InitiateLayerUpload on {REPOSITORIES}other" in json.loads(body)["errors"][0]["message"]
+    assert _push(login, "PUT", "/v2/mine/manifests/1")[0] == 403
+
+
+def test_two_logins_are_not_mixed_up(role: Role) -> None:
+    mine, other = (
+        _login(role(name, ("ecr:InitiateLayerUpload", f"{REPOSITORIES}{name}"))) for name in ("mine", "other")
+    )
+
+    assert (_push(mine)[0], _push(other)[0]) == (200, 403)
+
+
+def test_repository_is_known_by_its_tags(role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+    tagged = {"StringEquals": {"aws:ResourceTag/managed_by": "register"}}
+    login = _login(role("register", ("ecr:InitiateLayerUpload", "*"), Condition=tagged))
+    before = _push(login)[0]
+    tags = [{"Key": "managed_by", "Value": "register"}]
+    monkeypatch.setitem(ecr._repositories, "mine", {"repositoryName": "mine", "tags": tags})
+
+    assert (before, _push(login)[0]) == (403, 200)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "action"),
+    [
+        ("HEAD", "/v2/mine/blobs/sha256:0", "BatchCheckLayerAvailability"),
+        ("GET", "/v2/mine/blobs/sha256:0", "GetDownloadUrlForLayer"),
+        ("POST", "/v2/mine/blobs/uploads/", "InitiateLayerUpload"),
+        ("PATCH", "/v2/mine/blobs/uploads/1", "UploadLayerPart"),
+        ("PUT", "/v2/mine/blobs/uploads/1", "CompleteLayerUpload"),
+        ("GET", "/v2/mine/manifests/1", "BatchGetImage"),
+        ("HEAD", "/v2/mine/manifests/1", "BatchGetImage"),
+        ("PUT", "/v2/mine/manifests/1", "PutImage"),
+        ("GET", "/v2/mine/tags/list", "ListImages"),
+    ],
+)
+def test_each_request_of_docker_needs_the_permission_that_it_needs_at_ecr(
+    role: Role, method: str, path: str, action: str
+) -> None:
+    others = [(f"ecr:{name}", "*") for name in REGISTRY_ACTIONS.values() if name != action]
+
+    assert _push(_login(role("may", (f"ecr:{action}", f"{REPOSITORIES}mine"))), method, path)[0] == 200
+    assert _push(_login(role("may_not", *others)), method, path)[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "/v2/mine/manifests/1"),
+        ("DELETE", "/v2/mine/blobs/sha256:0"),
+        ("GET", "/v2/_catalog"),
+        ("GET", "/v2/x"),
+    ],
+)
+def test_what_is_not_in_the_table_is_refused(role: Role, method: str, path: str) -> None:
+    every = [(f"ecr:{name}", "*") for name in REGISTRY_ACTIONS.values()]
+
+    assert _push(_login(role("pusher", *every)), method, path)[0] == 403
+
+
+def test_root_user_logs_in_and_may_everything() -> None:
+    assert _push(_login(ACCOUNT), "DELETE", "/v2/mine/manifests/1")[0] == 200
+
+
+@pytest.mark.parametrize("key", ["", "ASIAGUESSED"])
+def test_login_of_nobody_is_worth_nothing(key: str) -> None:
+    assert _push(_login(key))[0] == 401
+
+
+def test_login_of_a_role_that_is_gone_is_worth_nothing(role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+    login = _login(role("pusher", ("ecr:InitiateLayerUpload", "*")))
+    monkeypatch.delitem(iam._roles, "pusher")
+
+    assert _push(login)[0] == 403
+
+
+# Execution roles
+
+
+def _container(**more: Any) -> dict[str, Any]:
+    return {"image": "python:3.11", "executionRole": f"{ROLE}start", **more}
+
+
+NEEDS = {
+    "image": ({"image": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mine:1"}, "ecr:GetAuthorizationToken", "*"),
+    "pulled": ({"image": "127.0.0.1:4566/mine:1"}, "ecr:GetAuthorizationToken", "*"),
+    "secret": (
+        {"secrets": [{"name": "KEY", "valueFrom": f"{SECRETS}key-a1b2c3:field::"}]},
+        "secretsmanager:GetSecretValue",
+        f"{SECRETS}key-a1b2c3",
+    ),
+}
+
+
+@pytest.mark.parametrize(("more", "action", "resource"), NEEDS.values(), ids=NEEDS)
+def test_task_starts_when_its_execution_role_may_and_only_then(
+    ecs: Any, role: Role, more: dict[str, Any], action: str, resource: str
+) -> None:
+    container = _container(**more)
+    role("start", (action, resource))
+
+    assert ecs._resolve_container_secrets(container) == {"resolved": container["image"]}
+    role("start", (action, f"{SECRETS}other"))
+    with pytest.raises(SecretError, match=f"role/start is not authorized to perform: {action}"):
+        ecs._resolve_container_secrets(container)
+
+
+@pytest.mark.parametrize("missing", ["logs:CreateLogStream", "logs:PutLogEvents"])
+def test_task_that_could_not_write_its_logs_does_not_start(ecs: Any, role: Role, missing: str) -> None:
+    options = {"awslogs-group": "g", "awslogs-stream-prefix": "agent"}
+    container = _container(logConfiguration={"logDriver": "awslogs", "options": options})
+    grants = [(name, f"{LOGS}g:log-stream:*") for name in ("logs:CreateLogStream", "logs:PutLogEvents")]
+    role("start", *grants)
+
+    assert ecs._resolve_container_secrets(container)
+    role("start", *[grant for grant in grants if grant[0] != missing])
+    with pytest.raises(SecretError, match=missing):
+        ecs._resolve_container_secrets(container)
+
+
+@pytest.mark.parametrize("arn", ["", f"{ROLE}missing"], ids=["none", "missing"])
+def test_role_that_does_not_exist_may_nothing(ecs: Any, arn: str) -> None:
+    needing = _container(executionRole=arn, secrets=[{"name": "KEY", "valueFrom": f"{SECRETS}key-a1b2c3"}])
+
+    assert ecs._resolve_container_secrets(_container(executionRole=arn, logConfiguration=None))
+    with pytest.raises(SecretError, match="GetSecretValue"):
+        ecs._resolve_container_secrets(needing)
+
+
+def test_images_are_pulled_in_the_execution_role(ecs: Any, role: Role) -> None:
+    role("start", ("ecr:BatchGetImage", f"{REPOSITORIES}mine"))
+    login = ecs._resolve_repository_credentials(_container())
+    encoded = base64.b64encode(f"{login['username']}:{login['password']}".encode()).decode()
+
+    assert _push(encoded, "GET", "/v2/mine/manifests/1")[0] == 200
+    assert _push(encoded, "PUT", "/v2/mine/manifests/1")[0] == 403
+    assert ecs._resolve_repository_credentials({"image": "python:3.11"}) is None
+
+
+def test_denial_and_boundary_count_for_execution_roles(role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+    boundary = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "logs:*", "Resource": "*"}]}
+    version = {"Document": json.dumps(document), "IsDefaultVersion": True}
+    monkeypatch.setitem(iam._policies, boundary, {"DefaultVersionId": "v1", "Versions": {"v1": version}})
+    key = role("start", ("*", "*"))
+    monkeypatch.setitem(iam._roles["start"], "PermissionsBoundary", boundary)
+    principal = iam_evaluator.resolve_principal(key, ACCOUNT)
+
+    assert allowed(principal, Permission("logs:PutLogEvents", f"{LOGS}g"))
+    assert not allowed(principal, Permission("ecr:PutImage", f"{REPOSITORIES}mine"))
