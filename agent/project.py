@@ -67,6 +67,8 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
     )
 
     runs_on = EXECUTION_ENVIRONMENTS[environment.execution_environment]
+    # In local ECS starts containers on this machine, whatever its processor is.
+    platform = {"operatingSystemFamily": "LINUX", "cpuArchitecture": environment.cpu_architecture}
 
     def variable(title: str, kind: str, default: Any = None, **more: Any) -> dict[str, Any]:
         return {"title": title, "type": kind, **({} if default is None else {"default": default}), **more}
@@ -108,6 +110,7 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
                 "family": f"{environment.prefix}_workflow_{{{{ family }}}}",
                 "requiresCompatibilities": ["{{ compatibility }}"],
                 "networkMode": "awsvpc",
+                **({} if environment.is_local else {"runtimePlatform": platform}),
                 "cpu": "{{ cpu }}",
                 "memory": "{{ memory }}",
                 "executionRoleArn": outputs.workflow_execution_role_arn,
@@ -135,13 +138,14 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
                     "awsvpcConfiguration": {
                         "subnets": list(outputs.subnet_ids),
                         "securityGroups": [outputs.security_group_id],
-                        "assignPublicIp": "ENABLED",
+                        "assignPublicIp": "ENABLED" if environment.tasks_have_public_ip else "DISABLED",
                     }
                 },
                 "overrides": {
                     "containerOverrides": [{"name": CONTAINER, "command": "{{ command }}", "environment": "{{ env }}"}],
                 },
-                "tags": "{{ labels }}",
+                # The worker adds the labels, Prefect's own and those of the deployment.
+                "tags": [{"key": key, "value": value} for key, value in environment.tags.items()],
             },
         },
     }

@@ -1,10 +1,16 @@
-"""Sizes that AWS Fargate offers: which memory goes with which cpu.
+"""What AWS Fargate offers: processors, and which memory goes with which cpu.
 
 Source: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html#fargate-tasks-size
 Cpu in CPU units (1024 is one vCPU), memory in MiB.
 """
 
 GIB = 1024
+
+ARCHITECTURES = {"X86_64": "linux/amd64", "ARM64": "linux/arm64"}
+"""CPU architectures as task definitions name them, and the platform that Docker builds for each.
+
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RuntimePlatform.html
+"""
 
 MEMORY_FOR_CPU: dict[int, tuple[int, ...]] = {
     256: (512, 1 * GIB, 2 * GIB),

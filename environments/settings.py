@@ -7,7 +7,6 @@ function. Each field below carries its own check, and one error lists every wron
 import dataclasses
 import difflib
 import functools
-import ipaddress
 import json
 import re
 from collections.abc import Callable
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from environments import rules
 from environments.errors import PlatformError
-from environments.fargate import size_problem
+from environments.fargate import ARCHITECTURES, size_problem
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS_FOLDER = ROOT / "environments"
@@ -28,58 +28,6 @@ EXECUTION_ENVIRONMENTS: dict[str, dict[str, str]] = {
 
 A capacity provider must belong to the workflows cluster (infra/clusters.tf); compatibility is FARGATE or EC2.
 """
-LOG_RETENTION_DAYS = (
-    1,
-    3,
-    5,
-    7,
-    14,
-    30,
-    60,
-    90,
-    120,
-    150,
-    180,
-    365,
-    400,
-    545,
-    731,
-    1096,
-    1827,
-    2192,
-    2557,
-    2922,
-    3288,
-    3653,
-)
-"""https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html"""
-
-
-NAME = r"[a-z][a-z0-9]{1,15}"
-MAXIMUM_PORT = 65535
-UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-PREFECT_API_URL = (
-    rf"https?://[A-Za-z0-9.-]+(:[0-9]{{1,5}})?(/[A-Za-z0-9._~-]+)*/api(/accounts/{UUID}/workspaces/{UUID})?"
-)
-PRIVATE_BLOCKS = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
-
-
-def _matches(pattern: str) -> Callable[[Any], bool]:
-    return lambda value: re.fullmatch(pattern, value) is not None
-
-
-def _is_url(pattern: str) -> Callable[[Any], bool]:
-    return lambda value: re.fullmatch(pattern, value) is not None and 1 <= _port(value) <= MAXIMUM_PORT
-
-
-def _is_vpc_cidr(value: str) -> bool:
-    if not re.fullmatch(r"[0-9.]+/[0-9]{2}", value):
-        return False
-    try:
-        network = ipaddress.IPv4Network(value)
-    except ValueError:
-        return False
-    return 16 <= network.prefixlen <= 24 and any(map(network.subnet_of, PRIVATE_BLOCKS))
 
 
 def _setting(allowed: str, valid: Callable[[Any], bool], default: Any = dataclasses.MISSING) -> Any:
@@ -92,20 +40,37 @@ class Environment:
 
     name: str
     role: str = "deploy"
-    """As whom local's commands speak to the emulated AWS, `deploy` or `register`; on AWS the credentials say that."""
-    aws_account_id: str = _setting("the 12 digits of an AWS account", _matches("[0-9]{12}"))
-    aws_region: str = _setting('an AWS region such as "eu-west-1"', _matches("[a-z]{2}(-[a-z]+)+-[0-9]"))
+    """As whom local speaks to the emulated AWS: one of infra.roles.ROLES, or `root`; of no meaning elsewhere."""
+    aws_account_id: str = _setting("the 12 digits of an AWS account", rules.matches("[0-9]{12}"))
+    aws_region: str = _setting('an AWS region such as "eu-west-1"', rules.matches("[a-z]{2}(-[a-z]+)+-[0-9]"))
     aws_endpoint_url: str | None = _setting(
         'a loopback URL with a port such as "http://127.0.0.1:4566", only in local',
-        _is_url(r"http://127\.0\.0\.1:[0-9]{2,5}"),
+        rules.is_url(r"http://127\.0\.0\.1:[0-9]{2,5}"),
         default=None,
     )
     prefect_api_url: str = _setting(
         'the URL of a Prefect API, it ends in /api or is "https://api.prefect.cloud/api/accounts/<id>/workspaces/<id>"',
-        _is_url(PREFECT_API_URL),
+        rules.is_url(rules.PREFECT_API_URL),
     )
+    vpc_id: str | None = _setting(
+        'the ID of a VPC such as "vpc-0123456789abcdef0"', rules.matches("vpc-[0-9a-f]{8,17}"), default=None
+    )
+    subnet_ids: tuple[str, ...] = _setting(
+        'up to 16 different IDs of subnets such as ["subnet-0123456789abcdef0"]',
+        rules.all_match("subnet-[0-9a-f]{8,17}", 16),
+        default=(),
+    )
+    assign_public_ip: bool = _setting("true or false", lambda _: True, default=False)
+    network: str = _setting(
+        "one of " + ", ".join(rules.NETWORKS), lambda value: value in rules.NETWORKS, default="private_nat"
+    )
+    nat_gateway_count: int = _setting("1, 2 or 3", lambda value: 1 <= value <= 3, default=1)
+    flow_logs: bool = _setting("true or false", lambda _: True, default=True)
     vpc_cidr: str = _setting(
-        'a private IPv4 block of size /16 to /24 such as "10.20.0.0/16"', _is_vpc_cidr, default="10.20.0.0/16"
+        'a private IPv4 block of size /16 to /24 such as "10.20.0.0/16"', rules.is_vpc_cidr, default="10.20.0.0/16"
+    )
+    cpu_architecture: str = _setting(
+        "one of " + ", ".join(ARCHITECTURES), lambda value: value in ARCHITECTURES, default="X86_64"
     )
     agent_count: int = _setting("a whole number from 0 to 10", lambda value: 0 <= value <= 10, default=1)
     agent_cpu: int = _setting("a Fargate cpu size", lambda value: value > 0, default=256)
@@ -117,10 +82,28 @@ class Environment:
         lambda value: value in EXECUTION_ENVIRONMENTS,
         default="ecs_fargate",
     )
+    workflow_policy_arns: tuple[str, ...] = _setting(
+        'up to 10 different ARNs of managed policies such as ["arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"]',
+        rules.all_match(r"arn:aws:iam::(aws|[0-9]{12}):policy/[A-Za-z0-9_+=,.@/-]{1,250}", 10),
+        default=(),
+    )
+    extra_tags: dict[str, str] = dataclasses.field(
+        default_factory=dict,
+        hash=False,
+        metadata={"allowed": rules.TAGS, "valid": rules.are_tags},
+    )
+    kms_key_arn: str | None = _setting(
+        "the ARN of a KMS key in aws_region",
+        rules.matches("arn:aws:kms:[a-z0-9-]+:[0-9]{12}:key/[a-z0-9-]{36}"),
+        default=None,
+    )
+    image_retention_count: int = _setting(
+        "a whole number from 10 to 1000", lambda value: 10 <= value <= 1000, default=100
+    )
     log_retention_days: int = _setting(
-        "one of " + ", ".join(map(str, LOG_RETENTION_DAYS)),
-        lambda value: value in LOG_RETENTION_DAYS,
-        default=30,
+        "one of " + ", ".join(map(str, rules.LOG_RETENTION_DAYS)),
+        lambda value: value in rules.LOG_RETENTION_DAYS,
+        default=365,
     )
 
     @property
@@ -139,9 +122,24 @@ class Environment:
         return self.aws_endpoint_url is not None
 
     @property
+    def tasks_have_public_ip(self) -> bool:
+        """Whether agent and workflows get public IP addresses; infra/network.tf decides it in the same way."""
+        return self.assign_public_ip if self.vpc_id else self.network == "public"
+
+    @property
+    def image_platform(self) -> str | None:
+        """Docker's name of the platform that images are built for; None in local: that of this machine."""
+        return None if self.is_local else ARCHITECTURES[self.cpu_architecture]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags of what does not come from Terraform; those of the settings, and the platform's."""
+        return {**self.extra_tags, "environment": self.name, "project": "dataflow-automation-infra"}
+
+    @property
     def uses_prefect_cloud(self) -> bool:
         """Whether Prefect Cloud schedules (API key) and not an own Prefect server (auth string)."""
-        return urlsplit(self.prefect_api_url).hostname == "api.prefect.cloud"
+        return urlsplit(self.prefect_api_url).hostname == rules.PREFECT_CLOUD
 
     @property
     def operator_prefect_api_url(self) -> str:
@@ -153,12 +151,12 @@ class Environment:
     @property
     def aws_port(self) -> int:
         """The port of the emulated AWS on this machine; only in local."""
-        return _port(self.aws_endpoint_url or "")
+        return rules.port(self.aws_endpoint_url or "")
 
     @property
     def prefect_port(self) -> int:
         """The port of the Prefect server, from its URL."""
-        return _port(self.prefect_api_url)
+        return rules.port(self.prefect_api_url)
 
     @property
     def prefect_page_url(self) -> str:
@@ -203,7 +201,7 @@ def load(name: str, role: str = "deploy") -> Environment:
             f"{hint}known: {', '.join(known())}",
             "choose one with --env, or add environments/<name>.tfvars",
         )
-    if not re.fullmatch(NAME, name):
+    if not re.fullmatch(rules.NAME, name):
         raise PlatformError(
             f"{name!r} can't be the name of an environment",
             "every name on AWS starts with it: 2 to 16 lower case letters and digits, a letter first",
@@ -213,6 +211,7 @@ def load(name: str, role: str = "deploy") -> Environment:
     values = _parse(file)
     problems = [*_repeated(file, values), *_unknown(values), *_wrong(values)]
     if not problems:
+        values = {setting: tuple(value) if isinstance(value, list) else value for setting, value in values.items()}
         problems = _wrong_together(name, values)
     if problems:
         listed = "\n".join(f"{file.relative_to(ROOT)}: {problem}" for problem in problems)
@@ -229,6 +228,11 @@ def fields() -> dict[str, dataclasses.Field[Any]]:
     return {field.name: field for field in dataclasses.fields(Environment) if field.metadata}
 
 
+def is_required(field: dataclasses.Field[Any]) -> bool:
+    """Whether a setting has no default."""
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
 def _parse(file: Path) -> dict[str, Any]:
     import hcl2
     from lark.exceptions import LarkError
@@ -240,7 +244,8 @@ def _parse(file: Path) -> dict[str, Any]:
             serialization_options=hcl2.SerializationOptions(with_comments=False, strip_string_quotes=True),
         )
     except (LarkError, UnicodeDecodeError, OSError, ValueError, RecursionError) as error:
-        place = f" line {error.line}, column {error.column}" if getattr(error, "line", 0) else ""  # type: ignore[union-attr]
+        line, column = (getattr(error, name, 0) for name in ("line", "column"))
+        place = f" line {line}, column {column}" if line else ""
         raise PlatformError(
             f"{file.relative_to(ROOT)}{place} does not parse",
             str(error).splitlines()[0] if str(error) else type(error).__name__,
@@ -272,17 +277,15 @@ def _wrong(values: dict[str, Any]) -> list[str]:
     for name, field in fields().items():
         allowed = field.metadata["allowed"]
         if name not in values:
-            if field.default is dataclasses.MISSING:
+            if is_required(field):
                 problems.append(f"{name}: missing; allowed: {allowed}")
             continue
         value = values[name]
-        expected = int if field.type is int else str
         if value is None and field.default is None:
             continue
-        # bool is an int to Python, not to Terraform
-        if not isinstance(value, expected) or isinstance(value, bool):
-            kind = "a whole number" if expected is int else "text in double quotes"
-            problems.append(f"{name}: was {_as_written(value)}, must be {kind}; allowed: {allowed}")
+        kind = next(kind for kind in rules.KINDS if field.type in (kind.type, kind.type | None))
+        if not kind.fits(value):
+            problems.append(f"{name}: was {_as_written(value)}, must be {kind.words}; allowed: {allowed}")
         elif not field.metadata["valid"](value):
             problems.append(f"{name}: was {_as_written(value)}; allowed: {allowed}")
     return problems
@@ -301,12 +304,32 @@ def _wrong_together(name: str, values: dict[str, Any]) -> list[str]:
         size = [values.get(f"{part}_{kind}", fields()[f"{part}_{kind}"].default) for kind in ("cpu", "memory")]
         if problem := size_problem(*size):
             problems.append(f"{part}_cpu, {part}_memory: {problem}")
+    problems += _wrong_network(values)
+    key = values.get("kms_key_arn")
+    if key and key.split(":")[3] != values["aws_region"]:
+        problems.append(f"kms_key_arn: a key of {values['aws_region']} is needed, as aws_region says")
     if (values.get("aws_endpoint_url") is not None) != (name == "local"):
         problems.append("aws_endpoint_url: only local has one, and local must have it; it points to the emulated AWS")
     return problems
 
 
-def _port(url: str) -> int:
-    scheme, _, rest = url.partition("://")
-    port = rest.partition("/")[0].partition(":")[2]
-    return int(port) if port else (443 if scheme == "https" else 80)
+def _wrong_network(values: dict[str, Any]) -> list[str]:
+    problems = []
+    network = values.get("network", fields()["network"].default)
+    existing = values.get("vpc_id") is not None
+    if existing != bool(values.get("subnet_ids")):
+        problems.append("vpc_id, subnet_ids: an existing VPC and its subnets go together")
+    if existing:
+        for name in ("network", "nat_gateway_count", "flow_logs", "vpc_cidr"):
+            if name in values:
+                problems.append(f"{name}: is for a network that is made, and vpc_id names an existing one")
+    elif values.get("assign_public_ip"):
+        problems.append("assign_public_ip: is for an existing VPC; for one that is made, network says it")
+    if "nat_gateway_count" in values and network != "private_nat" and not existing:
+        problems.append(f"nat_gateway_count: network {network} has none")
+    cloud = urlsplit(values["prefect_api_url"]).hostname == rules.PREFECT_CLOUD
+    if network == "private_endpoints" and not existing and cloud:
+        problems.append(
+            "network: Prefect Cloud can't be reached from private_endpoints; take private_nat, or an own Prefect server"
+        )
+    return problems

@@ -24,6 +24,16 @@ resource "aws_ecs_task_definition" "agent" {
     name = "scratch"
   }
 
+  # The emulated AWS starts containers on this machine, whatever its processor is.
+  dynamic "runtime_platform" {
+    for_each = var.aws_endpoint_url == null ? [var.cpu_architecture] : []
+
+    content {
+      operating_system_family = "LINUX"
+      cpu_architecture        = runtime_platform.value
+    }
+  }
+
   container_definitions = jsonencode([{
     name                   = local.agent_container
     image                  = "${aws_ecr_repository.agent.repository_url}:${var.agent_image_tag}"
@@ -71,6 +81,10 @@ resource "aws_ecs_service" "agent" {
 
   availability_zone_rebalancing = "ENABLED"
 
+  # A new task is up before the old one goes: nothing waits for an agent.
+  deployment_minimum_healthy_percent = 100
+  deployment_maximum_percent         = 200
+
   capacity_provider_strategy {
     capacity_provider = "FARGATE"
     weight            = 1
@@ -82,9 +96,9 @@ resource "aws_ecs_service" "agent" {
   }
 
   network_configuration {
-    subnets          = aws_subnet.public[*].id
+    subnets          = local.task_subnet_ids
     security_groups  = [aws_security_group.tasks.id]
-    assign_public_ip = true
+    assign_public_ip = local.assign_public_ip
   }
 
   # Both belong to the rollout, and to `invoke agent --up` and `--down`.

@@ -28,4 +28,5 @@ resource "aws_cloudwatch_log_group" "this" {
 
   name              = "${local.prefix}_${each.key}"
   retention_in_days = var.log_retention_days
+  kms_key_id        = local.kms_key_arn
 }

@@ -8,6 +8,9 @@ locals {
   workflow_families  = "arn:aws:ecs:${local.arn_suffix}:task-definition/${local.prefix}_workflow_*:*"
   workflow_ecs_tasks = "arn:aws:ecs:${local.arn_suffix}:task/${aws_ecs_cluster.this["workflows"].name}/*"
 
+  # What no role of this environment can get beyond, whatever its policies say; `invoke bootstrap-account` makes it.
+  permissions_boundary = "arn:aws:iam::${var.aws_account_id}:policy/${local.prefix}_boundary"
+
   execution = {
     agent    = { log_group = aws_cloudwatch_log_group.this["agent"].arn, images = aws_ecr_repository.agent.arn }
     workflow = { log_group = aws_cloudwatch_log_group.this["workflows"].arn, images = "arn:aws:ecr:${local.arn_suffix}:repository/${var.environment}_*" }
@@ -36,9 +39,10 @@ data "aws_iam_policy_document" "ecs_tasks_assume" {
 resource "aws_iam_role" "this" {
   for_each = local.roles
 
-  name               = "${local.prefix}_${each.key}"
-  description        = "${replace(each.key, "_", " ")} role of environment ${var.environment}"
-  assume_role_policy = data.aws_iam_policy_document.ecs_tasks_assume.json
+  name                 = "${local.prefix}_${each.key}"
+  description          = "${replace(each.key, "_", " ")} role of environment ${var.environment}"
+  assume_role_policy   = data.aws_iam_policy_document.ecs_tasks_assume.json
+  permissions_boundary = local.permissions_boundary
 }
 
 data "aws_iam_policy_document" "execution" {
@@ -66,6 +70,25 @@ data "aws_iam_policy_document" "execution" {
     sid       = "PrefectKey"
     actions   = ["secretsmanager:GetSecretValue"]
     resources = [aws_secretsmanager_secret.prefect_key.arn]
+  }
+
+  # https://docs.aws.amazon.com/secretsmanager/latest/userguide/security-encryption.html
+  statement {
+    sid       = "DecryptPrefectKey"
+    actions   = ["kms:Decrypt"]
+    resources = [local.kms_key_arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = ["secretsmanager.${var.aws_region}.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:EncryptionContext:SecretARN"
+      values   = [aws_secretsmanager_secret.prefect_key.arn]
+    }
   }
 }
 
@@ -149,4 +172,11 @@ resource "aws_iam_role_policy" "agent_task" {
   name   = "run_workflows"
   role   = aws_iam_role.this["agent_task"].id
   policy = data.aws_iam_policy_document.agent_task.json
+}
+
+resource "aws_iam_role_policy_attachment" "workflow_task" {
+  for_each = toset(var.workflow_policy_arns)
+
+  role       = aws_iam_role.this["workflow_task"].name
+  policy_arn = each.key
 }

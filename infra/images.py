@@ -25,18 +25,10 @@ from infra.aws import client
 BASE_IMAGE = "python:3.11-slim-bookworm"
 """What the agent is built on; bootstrap.sh brings it."""
 TAG_LENGTH = 16
+FOREIGN = re.compile("exec format error|no matching manifest|does not match the specified platform", re.IGNORECASE)
+"""What engines say that lack the emulation of another processor, or an image for it."""
 TERMINAL_CODES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 ENGINE_TALK = (" ---> ", "Removing intermediate container ")
-LIFECYCLE = {
-    "rules": [
-        {
-            "rulePriority": 1,
-            "description": "Keep the last 100 images",
-            "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 100},
-            "action": {"type": "expire"},
-        }
-    ]
-}
 
 
 class BuildError(PlatformError):
@@ -86,7 +78,15 @@ def tag_of(files: Mapping[str, bytes], *ingredients: str) -> str:
 
 
 def image_name(environment: Environment, repository: str, tag: str) -> Image:
-    """The image as task definitions name it."""
+    """The image as task definitions name it.
+
+    Args:
+        environment: whose image; the same content for another processor is another image.
+        repository: its name in ECR.
+        tag: of the content.
+    """
+    if environment.image_platform not in (None, "linux/amd64"):
+        tag = tag_of({}, tag, str(environment.image_platform))
     registry = f"{environment.aws_account_id}.dkr.ecr.{environment.aws_region}.amazonaws.com"
     return Image(repository=repository, tag=tag, uri=f"{registry}/{repository}:{tag}")
 
@@ -121,6 +121,7 @@ def build(
 
     Raises:
         PlatformError: a step failed; the reason holds the step and its last lines.
+        PlatformError: the image is for another processor, and this engine can't build for that.
     """
     from docker.errors import ImageNotFound
 
@@ -142,8 +143,11 @@ def build(
         forcerm=True,
         decode=True,
         buildargs=dict(arguments or {}),
+        platform=environment.image_platform,
     ):
         if "error" in event:
+            if environment.image_platform and FOREIGN.search("\n".join([*recent, event["error"]])):
+                raise _other_processor(environment, event["error"])
             raise BuildError(name, step, recent, event["error"])
         for line in event.get("stream", "").splitlines():
             line = TERMINAL_CODES.sub("", line).rstrip()
@@ -152,8 +156,13 @@ def build(
             elif line and not line.startswith(ENGINE_TALK):
                 recent.append(line)
             console.progress(step if len(step) < 100 else step[:97] + "...")
-    size = engine.images.get(name).attrs["Size"] / 1e6
-    console.note(f"built, {size:.0f} MB with its base")
+    made = engine.images.get(name).attrs
+    wanted = (environment.image_platform or "").rpartition("/")[2]
+    if wanted and made.get("Architecture", wanted) != wanted:
+        # Some engines build on whatever base image they have.
+        engine.images.remove(name, force=True)
+        raise _other_processor(environment, f"the image became one for {made['Architecture']}")
+    console.note(f"built, {made['Size'] / 1e6:.0f} MB with its base")
 
 
 def push(environment: Environment, image: Image) -> Image:
@@ -198,7 +207,7 @@ def fetch(environment: Environment, uri: str) -> str:
     try:
         engine.images.get(name)
     except ImageNotFound:
-        engine.images.pull(name, auth_config=_login(environment))
+        engine.images.pull(name, auth_config=_login(environment), platform=environment.image_platform)
     return name
 
 
@@ -207,10 +216,18 @@ def engine_name(environment: Environment, uri: str) -> str:
     return f"127.0.0.1:{environment.aws_port}/{uri.partition('/')[2]}" if environment.is_local else uri
 
 
-def _login(environment: Environment) -> dict[str, Any] | None:
-    """The login for ECR; the emulated one wants none."""
-    if environment.is_local:
-        return None
+def _other_processor(environment: Environment, reason: str) -> PlatformError:
+    platform = environment.image_platform or ""
+    return PlatformError(
+        f"this machine's Docker engine can't build for {platform}",
+        f"cpu_architecture is {environment.cpu_architecture} in environments/{environment.name}.tfvars; {reason}",
+        f"use a machine of that kind, or let this one emulate it: docker run --privileged --rm tonistiigi/binfmt "
+        f"--install {platform.rpartition('/')[2]}",
+    )
+
+
+def _login(environment: Environment) -> dict[str, Any]:
+    """The login for ECR; in local the emulated one wants it, too."""
     answer = client(environment, "ecr").get_authorization_token()["authorizationData"][0]
     user, password = base64.b64decode(answer["authorizationToken"]).decode().split(":", 1)
     return {"username": user, "password": password}
@@ -240,7 +257,7 @@ def repository_exists(environment: Environment, repository: str) -> bool:
 
 def register_tags(environment: Environment) -> list[dict[str, str]]:
     """Tags of the repositories that register makes; by them destroy knows which are the environment's."""
-    return [{"Key": "environment", "Value": environment.name}, {"Key": "managed_by", "Value": "register"}]
+    return [{"Key": key, "Value": value} for key, value in {**environment.tags, "managed_by": "register"}.items()]
 
 
 def delete(environment: Environment, repository: str, digests: list[str]) -> list[str]:
@@ -268,17 +285,37 @@ def delete_repository(environment: Environment, repository: str) -> bool:
 
 
 def ensure_repository(environment: Environment, repository: str) -> None:
-    """Make an ECR repository if it is missing: immutable tags, scanned on push, the last 100 images kept."""
+    """Make an ECR repository if it is missing: immutable tags, encrypted, scanned on push, only so many images kept.
+
+    A lifecycle policy of another kind than ours is somebody's choice and stays.
+    """
     ecr = client(environment, "ecr")
+    key = {"kmsKey": environment.kms_key_arn} if environment.kms_key_arn else {}
+    lifecycle = _lifecycle(environment.image_retention_count)
     try:
         ecr.create_repository(
             repositoryName=repository,
             imageTagMutability="IMMUTABLE",
             imageScanningConfiguration={"scanOnPush": True},
+            encryptionConfiguration={"encryptionType": "KMS", **key},
             tags=register_tags(environment),
         )
     except ecr.exceptions.RepositoryAlreadyExistsException:
         with contextlib.suppress(ecr.exceptions.LifecyclePolicyNotFoundException):
-            ecr.get_lifecycle_policy(repositoryName=repository)
-            return
-    ecr.put_lifecycle_policy(repositoryName=repository, lifecyclePolicyText=json.dumps(LIFECYCLE))
+            there = json.loads(ecr.get_lifecycle_policy(repositoryName=repository)["lifecyclePolicyText"])
+            if there == lifecycle or not _is_ours(there):
+                return
+    ecr.put_lifecycle_policy(repositoryName=repository, lifecyclePolicyText=json.dumps(lifecycle))
+
+
+def _lifecycle(count: int) -> dict[str, Any]:
+    selection = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": count}
+    description = f"Keep the last {count} images"
+    action = {"type": "expire"}
+    return {"rules": [{"rulePriority": 1, "description": description, "selection": selection, "action": action}]}
+
+
+def _is_ours(lifecycle: dict[str, Any]) -> bool:
+    """Whether only the count of our lifecycle policy differs, which is a setting."""
+    counts = [rule["selection"].get("countNumber", 0) for rule in lifecycle["rules"]]
+    return len(counts) == 1 and lifecycle == _lifecycle(counts[0])

@@ -50,7 +50,7 @@ output "workflow_task_role_arn" {
 
 output "subnet_ids" {
   description = "Subnets that agent and workflows run in."
-  value       = aws_subnet.public[*].id
+  value       = local.task_subnet_ids
 }
 
 output "security_group_id" {

@@ -1,5 +1,6 @@
 # The settings of an environment. Their values stand in environments/<env>.tfvars; Python checks the same rules
-# before Terraform starts (environments/settings.py), these checks are for those who run Terraform by hand.
+# before Terraform starts (environments/settings.py), and that nothing is set without effect; these checks are for those
+# who run Terraform by hand.
 
 variable "environment" {
   description = "Name of the environment; every name in AWS and the Prefect project start with it."
@@ -52,13 +53,90 @@ variable "prefect_api_url" {
   }
 }
 
+variable "vpc_id" {
+  description = "An existing VPC to run in, together with subnet_ids; without, a network is made as `network` says."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.vpc_id == null || can(regex("^vpc-[0-9a-f]{8,17}$", var.vpc_id))
+    error_message = "vpc_id must be the ID of a VPC such as vpc-0123456789abcdef0."
+  }
+
+  validation {
+    condition     = (var.vpc_id == null) == (length(var.subnet_ids) == 0)
+    error_message = "vpc_id and subnet_ids go together."
+  }
+}
+
+variable "subnet_ids" {
+  description = "Subnets of vpc_id that agent and workflows run in; from there they must reach Prefect and AWS's services."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for id in var.subnet_ids : can(regex("^subnet-[0-9a-f]{8,17}$", id))]) && length(var.subnet_ids) <= 16 && length(distinct(var.subnet_ids)) == length(var.subnet_ids)
+    error_message = "subnet_ids must be up to 16 different IDs of subnets such as subnet-0123456789abcdef0."
+  }
+}
+
+variable "assign_public_ip" {
+  description = "Whether tasks in subnet_ids get public IP addresses: true for public subnets, false for private ones with a NAT gateway or VPC endpoints."
+  type        = bool
+  default     = false
+
+  validation {
+    condition     = !var.assign_public_ip || var.vpc_id != null
+    error_message = "assign_public_ip is for an existing VPC; for a new one, network says it."
+  }
+}
+
+variable "network" {
+  description = <<-TEXT
+    The network that is made when vpc_id names none. "private_nat": private subnets, out through NAT gateways with fixed
+    addresses, which AWS charges by the hour. "public": public subnets, each task with a public IP address, no cost; no
+    rule lets anything in. "private_endpoints": private subnets with VPC endpoints of the AWS services that the platform
+    itself uses; nothing else is in reach, neither Prefect Cloud nor package indexes: for an own Prefect server inside
+    the network.
+  TEXT
+  type        = string
+  default     = "private_nat"
+
+  validation {
+    condition     = contains(["public", "private_nat", "private_endpoints"], var.network)
+    error_message = "network must be public, private_nat or private_endpoints."
+  }
+
+  validation {
+    condition     = var.network != "private_endpoints" || !startswith(var.prefect_api_url, "https://api.prefect.cloud/")
+    error_message = "network private_endpoints does not reach Prefect Cloud."
+  }
+}
+
+variable "nat_gateway_count" {
+  description = "NAT gateways of network private_nat: 1 is the cheapest, 3 is one per zone, so that a zone that fails takes none of the others along."
+  type        = number
+  default     = 1
+
+  validation {
+    condition     = contains([1, 2, 3], var.nat_gateway_count)
+    error_message = "nat_gateway_count must be 1, 2 or 3."
+  }
+}
+
+variable "flow_logs" {
+  description = "Whether a network that is made records its connections, accepted and rejected, in CloudWatch Logs."
+  type        = bool
+  default     = true
+}
+
 variable "vpc_cidr" {
-  description = "Private IPv4 block of the VPC; the three subnets are cut from it."
+  description = "Private IPv4 block of the VPC that is made; its subnets are cut from it."
   type        = string
   default     = "10.20.0.0/16"
 
   validation {
-    condition     = can(cidrnetmask(var.vpc_cidr)) && can(regex("^(10|172\\.(1[6-9]|2[0-9]|3[01])|192\\.168)\\.", var.vpc_cidr)) && try(tonumber(split("/", var.vpc_cidr)[1]) >= 16 && tonumber(split("/", var.vpc_cidr)[1]) <= 24, false)
+    condition     = can(cidrnetmask(var.vpc_cidr)) && can(regex("^(10|172\\.(1[6-9]|2[0-9]|3[01])|192\\.168)\\.", var.vpc_cidr)) && try(tonumber(split("/", var.vpc_cidr)[1]) >= 16 && tonumber(split("/", var.vpc_cidr)[1]) <= 24 && cidrhost(var.vpc_cidr, 0) == split("/", var.vpc_cidr)[0], false)
     error_message = "vpc_cidr must be a private IPv4 block of size /16 to /24."
   }
 }
@@ -70,6 +148,17 @@ variable "agent_image_tag" {
   validation {
     condition     = can(regex("^[0-9a-f]{16}$", var.agent_image_tag))
     error_message = "agent_image_tag must be the 16 hexadecimal digits that invoke deploy computes."
+  }
+}
+
+variable "cpu_architecture" {
+  description = "Processors that agent and workflows run on, and that their images are built for; ARM64 (Graviton) costs less. In local it is this machine's."
+  type        = string
+  default     = "X86_64"
+
+  validation {
+    condition     = contains(["X86_64", "ARM64"], var.cpu_architecture)
+    error_message = "cpu_architecture must be X86_64 or ARM64."
   }
 }
 
@@ -134,10 +223,66 @@ variable "execution_environment" {
   default     = "ecs_fargate"
 }
 
-variable "log_retention_days" {
-  description = "Days that CloudWatch keeps the logs of agent and workflows."
+variable "workflow_policy_arns" {
+  description = "Managed IAM policies that workflows have besides what the platform gives them; the permissions boundary limits these too."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.workflow_policy_arns : can(regex("^arn:aws:iam::(aws|[0-9]{12}):policy/[A-Za-z0-9_+=,.@/-]{1,250}$", arn))]) && length(var.workflow_policy_arns) <= 10 && length(distinct(var.workflow_policy_arns)) == length(var.workflow_policy_arns)
+    error_message = "workflow_policy_arns must be up to 10 different ARNs of managed policies such as arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess."
+  }
+}
+
+variable "extra_tags" {
+  description = "Tags for everything on AWS besides the platform's own: environment, project, managed_by and Name."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition = length(var.extra_tags) <= 30 && alltrue([
+      for key, value in var.extra_tags : can(regex("^[A-Za-z0-9_./=+:@-]{1,128}$", key)) && can(regex("^[A-Za-z0-9_./=+:@-]{1,256}$", value)) && !startswith(lower(key), "aws:")
+    ])
+    error_message = "extra_tags must be up to 30 tags of letters, digits and _./=+:@-, whose keys do not begin with aws:."
+  }
+
+  validation {
+    condition     = length(distinct(concat([for key in keys(var.extra_tags) : lower(key)], ["environment", "project", "managed_by", "name"]))) == length(var.extra_tags) + 4
+    error_message = "The keys of extra_tags must differ from each other and from environment, project, managed_by and name by more than upper and lower case."
+  }
+}
+
+variable "kms_key_arn" {
+  description = <<-TEXT
+    An existing customer managed KMS key for logs, images and the Prefect key; its key policy must let CloudWatch Logs use
+    it. Without, logs and the Prefect key are encrypted with the key that `invoke bootstrap-account` makes, and images
+    with the one that AWS manages for ECR. A change holds for what is written from then on, and for ECR repositories
+    that are made from then on.
+  TEXT
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key_arn == null || can(regex("^arn:aws:kms:${var.aws_region}:[0-9]{12}:key/[a-z0-9-]{36}$", var.kms_key_arn))
+    error_message = "kms_key_arn must be the ARN of a KMS key in aws_region."
+  }
+}
+
+variable "image_retention_count" {
+  description = "How many images each ECR repository keeps, the agent's and those of workflows; what a deployment runs must be among them."
   type        = number
-  default     = 30
+  default     = 100
+
+  validation {
+    condition     = var.image_retention_count >= 10 && var.image_retention_count <= 1000 && floor(var.image_retention_count) == var.image_retention_count
+    error_message = "image_retention_count must be a whole number from 10 to 1000."
+  }
+}
+
+variable "log_retention_days" {
+  description = "Days that CloudWatch keeps logs."
+  type        = number
+  default     = 365
 
   validation {
     condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)

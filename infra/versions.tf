@@ -20,11 +20,11 @@ provider "aws" {
   allowed_account_ids = [var.aws_account_id]
 
   default_tags {
-    tags = {
+    tags = merge(var.extra_tags, {
       environment = var.environment
       project     = "dataflow-automation-infra"
       managed_by  = "terraform"
-    }
+    })
   }
 
   dynamic "endpoints" {
@@ -36,6 +36,7 @@ provider "aws" {
       ecs            = endpoints.value
       events         = endpoints.value
       iam            = endpoints.value
+      kms            = endpoints.value
       logs           = endpoints.value
       secretsmanager = endpoints.value
       sqs            = endpoints.value

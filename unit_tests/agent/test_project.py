@@ -144,6 +144,43 @@ def test_what_a_deployment_chooses_arrives_in_the_task(template: dict[str, Any])
     assert override["environment"] == {"A": "b"}
 
 
+@pytest.mark.parametrize(("network", "address"), [("public", "ENABLED"), ("private_nat", "DISABLED")])
+def test_workflows_have_public_addresses_only_in_public_subnets(
+    environment: Environment, outputs: Outputs, network: str, address: str
+) -> None:
+    rendered = _render(base_job_template(dataclasses.replace(environment, network=network), outputs, IMAGE))
+
+    assert rendered.task_run_request["networkConfiguration"]["awsvpcConfiguration"]["assignPublicIp"] == address
+
+
+@pytest.mark.parametrize("architecture", ["X86_64", "ARM64"])
+def test_workflows_run_on_the_processor_of_the_settings(
+    environment: Environment, outputs: Outputs, architecture: str
+) -> None:
+    changed = dataclasses.replace(environment, cpu_architecture=architecture)
+    task = _render(base_job_template(changed, outputs, IMAGE)).task_definition
+
+    assert task["runtimePlatform"] == {"operatingSystemFamily": "LINUX", "cpuArchitecture": architecture}
+
+
+def test_local_workflows_run_on_the_processor_of_this_machine(local: Environment, outputs: Outputs) -> None:
+    assert "runtimePlatform" not in _render(base_job_template(local, outputs, IMAGE)).task_definition
+
+
+def test_tasks_carry_the_tags_of_the_settings_beside_their_labels(environment: Environment, outputs: Outputs) -> None:
+    from prefect_aws.workers.ecs_worker import ECSWorker
+
+    changed = dataclasses.replace(environment, extra_tags={"cost_center": "data"})
+    template = base_job_template(changed, outputs, IMAGE)
+    configuration = _render(template, labels={"project": "of-the-deployment"})
+    request = ECSWorker(work_pool_name="any")._prepare_task_run_request(
+        configuration, configuration.task_definition, "arn:definition", False
+    )
+    tags = {tag["key"]: tag["value"] for tag in request["tags"]}
+
+    assert tags == {"cost_center": "data", "environment": "dev", "project": "of-the-deployment"}
+
+
 def test_workflows_run_without_privileges(template: dict[str, Any]) -> None:
     [container] = template["job_configuration"]["task_definition"]["containerDefinitions"]
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from environments import settings
+from environments import rules, settings
 from environments.errors import PlatformError
 from environments.settings import Environment, load
 from unit_tests.conftest import PREFECT_CLOUD
@@ -105,6 +105,17 @@ def test_unknown_setting_lists_the_known_ones(root: Path) -> None:
         ("aws_region", '["eu-west-1"]', "must be text in double quotes"),
         ("aws_region", '{ name = "eu-west-1" }', "must be text in double quotes"),
         ("prefect_api_url", "null", "must be text in double quotes"),
+        ("flow_logs", '"true"', 'was "true", must be true or false'),
+        ("flow_logs", "1", "was 1, must be true or false"),
+        ("flow_logs", "null", "was null, must be true or false"),
+        ("subnet_ids", '"subnet-01234567"', "must be texts in double quotes in square brackets"),
+        ("subnet_ids", "[1]", "was [1], must be texts in double quotes in square brackets"),
+        ("subnet_ids", "[null]", "must be texts in double quotes in square brackets"),
+        ("subnet_ids", "null", "must be texts in double quotes in square brackets"),
+        ("extra_tags", '["a"]', "must be texts by name"),
+        ("extra_tags", "{ a = 1 }", "must be texts by name"),
+        ("extra_tags", "{ a = null }", "must be texts by name"),
+        ("extra_tags", "null", "must be texts by name"),
     ],
 )
 def test_wrong_type_says_which_type_is_wanted(root: Path, setting: str, value: str, expected: str) -> None:
@@ -150,6 +161,31 @@ def test_wrong_type_says_which_type_is_wanted(root: Path, setting: str, value: s
         ("agent_cpu", "0"),
         ("workflow_memory", "-512"),
         ("execution_environment", '"ecs_ec2"'),
+        ("network", '"private"'),
+        ("nat_gateway_count", "0"),
+        ("nat_gateway_count", "4"),
+        ("cpu_architecture", '"arm64"'),
+        ("image_retention_count", "9"),
+        ("image_retention_count", "1001"),
+        ("vpc_id", '"vpc-1234567"'),
+        ("vpc_id", '"subnet-12345678"'),
+        ("subnet_ids", '["subnet-12345678", "vpc-12345678"]'),
+        ("subnet_ids", '["subnet-12345678", "subnet-12345678"]'),
+        ("subnet_ids", "[" + ", ".join(f'"subnet-{number:08}"' for number in range(17)) + "]"),
+        ("workflow_policy_arns", '["AmazonS3ReadOnlyAccess"]'),
+        ("workflow_policy_arns", '["arn:aws:iam::123456789012:role/other"]'),
+        ("workflow_policy_arns", '["${var.arn}"]'),
+        ("workflow_policy_arns", "[" + ", ".join(f'"arn:aws:iam::aws:policy/{n}"' for n in range(11)) + "]"),
+        ("kms_key_arn", '"alias/mine"'),
+        ("kms_key_arn", '"arn:aws:kms:eu-west-1:123456789012:alias/mine"'),
+        ("extra_tags", '{ Environment = "other" }'),
+        ("extra_tags", '{ Name = "x" }'),
+        ("extra_tags", '{ team = "a", Team = "b" }'),
+        ("extra_tags", '{ "aws:team" = "a" }'),
+        ("extra_tags", '{ "AWS:team" = "a" }'),
+        ("extra_tags", '{ team = "a b" }'),
+        ("extra_tags", '{ team = "" }'),
+        ("extra_tags", "{ " + ", ".join(f'k{number} = "v"' for number in range(31)) + " }"),
         ("log_retention_days", "0"),
         ("log_retention_days", "8"),
     ],
@@ -345,21 +381,91 @@ def test_settings_are_the_variables_of_terraform() -> None:
 def test_setting_has_the_default_and_type_of_its_terraform_variable(name: str) -> None:
     variable, field = _variables()[name], settings.fields()[name]
 
-    assert variable["type"] == ("number" if field.type is int else "string")
-    assert ("default" in variable) == (field.default is not dataclasses.MISSING)
+    [kind] = [kind for kind in rules.KINDS if field.type in (kind.type, kind.type | None)]
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+    assert str(variable["type"]).strip("${}") == kind.terraform
+    assert ("default" in variable) == (not settings.is_required(field))
     if "default" in variable:
-        assert variable["default"] == field.default
+        assert variable["default"] == (list(default) if isinstance(default, tuple) else default)
 
 
-def test_terraform_allows_the_same_log_retentions() -> None:
-    text = VARIABLES_TF.read_text()
+def _existing(**changes: str | None) -> dict[str, str | None]:
+    return {"vpc_id": '"vpc-12345678"', "subnet_ids": '["subnet-12345678"]', **changes}
 
-    def listed(variable: str) -> list[str]:
-        found = re.search(rf"contains\(\[([^]]+)\], var\.{variable}\)", text)
-        assert found
-        return [value.strip(' "') for value in found[1].split(",")]
 
-    assert tuple(map(int, listed("log_retention_days"))) == settings.LOG_RETENTION_DAYS
+KEY = "arn:aws:kms:eu-west-1:123456789012:key/mrk-0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (_existing(subnet_ids=None), "vpc_id, subnet_ids: an existing VPC and its subnets go together"),
+        (_existing(vpc_id=None), "vpc_id, subnet_ids: an existing VPC and its subnets go together"),
+        (_existing(subnet_ids="[]"), "vpc_id, subnet_ids: an existing VPC and its subnets go together"),
+        (_existing(network='"public"'), "network: is for a network that is made"),
+        (_existing(nat_gateway_count="2"), "nat_gateway_count: is for a network that is made"),
+        (_existing(vpc_cidr='"10.1.0.0/16"'), "vpc_cidr: is for a network that is made"),
+        (_existing(flow_logs="true"), "flow_logs: is for a network that is made"),
+        ({"assign_public_ip": "true"}, "assign_public_ip: is for an existing VPC"),
+        ({"network": '"public"', "nat_gateway_count": "1"}, "nat_gateway_count: network public has none"),
+        ({"network": '"private_endpoints"'}, "network: Prefect Cloud can't be reached from private_endpoints"),
+        ({"kms_key_arn": f'"{KEY}"', "aws_region": '"eu-west-2"'}, "kms_key_arn: a key of eu-west-2 is needed"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    root: Path, changes: dict[str, str | None], expected: str
+) -> None:
+    _write(root, **changes)
+
+    assert f"environments/dev.tfvars: {expected}" in _error().why
+
+
+def test_lists_and_maps_are_taken_as_they_are_written(root: Path) -> None:
+    arn = "arn:aws:iam::123456789012:policy/team/read_data"
+    tags = '{\n  cost_center = "a/b-1" # comment\n  "team:owner" = "x@example.com"\n}'
+    changes = {"workflow_policy_arns": f'["{arn}", "{arn}2"]', "extra_tags": tags, "kms_key_arn": f'"{KEY}"'}
+    _write(root, **changes)
+    environment = load("dev")
+
+    assert environment.workflow_policy_arns == (arn, f"{arn}2")
+    assert environment.extra_tags == {"cost_center": "a/b-1", "team:owner": "x@example.com"}
+    assert environment.kms_key_arn == KEY
+    assert {environment: "usable as a key"}[environment]
+
+
+def test_tags_of_the_platform_can_not_be_overwritten(environment: Environment) -> None:
+    changed = dataclasses.replace(environment, extra_tags={"team": "data", "environment": "prod"})
+
+    assert changed.tags == {"team": "data", "environment": "dev", "project": "dataflow-automation-infra"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "public"),
+    [
+        ({}, False),
+        ({"network": '"public"'}, True),
+        ({"network": '"private_nat"', "nat_gateway_count": "3"}, False),
+        ({"network": '"private_endpoints"', "prefect_api_url": '"http://prefect.internal/api"'}, False),
+        (_existing(), False),
+        (_existing(assign_public_ip="true"), True),
+        (_existing(assign_public_ip="false"), False),
+    ],
+)
+def test_tasks_have_public_addresses_only_where_they_need_them(
+    root: Path, changes: dict[str, str | None], public: bool
+) -> None:
+    _write(root, **changes)
+
+    assert load("dev").tasks_have_public_ip is public
+
+
+@pytest.mark.parametrize(("architecture", "platform"), [("X86_64", "linux/amd64"), ("ARM64", "linux/arm64")])
+def test_images_are_built_for_the_processor_that_runs_them(
+    environment: Environment, local: Environment, architecture: str, platform: str
+) -> None:
+    assert dataclasses.replace(environment, cpu_architecture=architecture).image_platform == platform
+    assert dataclasses.replace(local, cpu_architecture=architecture).image_platform is None
 
 
 def test_local_prefect_is_reached_by_loopback_from_this_machine(local: Environment) -> None:

@@ -104,6 +104,14 @@ def test_image_is_named_as_ecr_names_it(environment: Environment) -> None:
     assert image.uri == f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/dev_sales:{TAG}"
 
 
+def test_same_content_for_another_processor_is_another_image(environment: Environment, local: Environment) -> None:
+    arm = dataclasses.replace(environment, cpu_architecture="ARM64")
+
+    assert image_name(environment, "dev_sales", TAG).tag == image_name(local, "dev_sales", TAG).tag == TAG
+    assert len(image_name(arm, "dev_sales", TAG).tag) == len(TAG)
+    assert image_name(arm, "dev_sales", TAG).tag != TAG
+
+
 @pytest.mark.parametrize("repository", ["dev_sales", "group/dev_sales"])
 def test_pinned_image_has_no_tag(environment: Environment, repository: str) -> None:
     image = dataclasses.replace(image_name(environment, repository, TAG), digest="sha256:0")
@@ -154,7 +162,31 @@ def test_repository_is_immutable_scanned_and_kept_small(environment: Environment
     assert repository["imageScanningConfiguration"]["scanOnPush"] is True
     assert rule["action"] == {"type": "expire"}
     assert (rule["selection"]["countType"], rule["selection"]["countNumber"]) == ("imageCountMoreThan", 100)
+    assert repository["encryptionConfiguration"]["encryptionType"] == "KMS"
     assert {"Key": "environment", "Value": "dev"} in tags
+
+
+def test_repository_has_the_key_the_tags_and_the_count_of_the_settings(environment: Environment, ecr: Any) -> None:
+    key = "arn:aws:kms:eu-west-1:123456789012:key/12345678-1234-1234-1234-123456789012"
+    changed = dataclasses.replace(
+        environment, kms_key_arn=key, extra_tags={"cost_center": "data"}, image_retention_count=25
+    )
+    ensure_repository(changed, "dev_sales")
+    [repository] = ecr.describe_repositories()["repositories"]
+    [rule] = json.loads(ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"])["rules"]
+    tags = ecr.list_tags_for_resource(resourceArn=repository["repositoryArn"])["tags"]
+
+    assert repository["encryptionConfiguration"] == {"encryptionType": "KMS", "kmsKey": key}
+    assert rule["selection"]["countNumber"] == 25
+    assert {"Key": "cost_center", "Value": "data"} in tags
+
+
+def test_count_of_images_follows_the_settings(environment: Environment, ecr: Any) -> None:
+    ensure_repository(environment, "dev_sales")
+    ensure_repository(dataclasses.replace(environment, image_retention_count=25), "dev_sales")
+    [rule] = json.loads(ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"])["rules"]
+
+    assert rule["selection"]["countNumber"] == 25
 
 
 def test_repository_that_is_there_stays_as_it_is(environment: Environment, ecr: Any) -> None:
@@ -184,7 +216,7 @@ def test_repository_exists_only_under_its_own_name(environment: Environment, ecr
 def test_lifecycle_that_somebody_chose_stays(environment: Environment, ecr: Any) -> None:
     ensure_repository(environment, "dev_sales")
     chosen = json.loads(ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"])
-    chosen["rules"][0]["selection"]["countNumber"] = 3
+    chosen["rules"][0]["selection"] |= {"tagStatus": "untagged", "countNumber": 3}
     ecr.put_lifecycle_policy(repositoryName="dev_sales", lifecyclePolicyText=json.dumps(chosen))
     ensure_repository(environment, "dev_sales")
 
@@ -250,11 +282,10 @@ def test_image_that_is_in_ecr_is_not_pushed_again(environment: Environment, ecr:
     assert pushed.digest == digest
 
 
-def test_local_images_go_through_the_port_of_the_emulator_without_login(local: Environment) -> None:
+def test_local_images_go_through_the_port_of_the_emulator(local: Environment) -> None:
     uri = image_name(local, "local_sales", TAG).uri
 
     assert images.engine_name(local, uri) == f"127.0.0.1:{local.aws_port}/local_sales:{TAG}"
-    assert images._login(local) is None
 
 
 def test_images_on_aws_go_to_ecr_with_a_login(environment: Environment, ecr: Any) -> None:
@@ -270,27 +301,91 @@ def test_images_on_aws_go_to_ecr_with_a_login(environment: Environment, ecr: Any
 class Engine:
     """A Docker engine of which only build and pull are played, with the events of a real one."""
 
-    def __init__(self, events: list[dict[str, Any]], has: bool = False) -> None:
+    def __init__(self, events: list[dict[str, Any]], has: bool = False, architecture: str = "amd64") -> None:
         from docker.errors import ImageNotFound
 
         self.events, self.built = events, 0
         self.pulled: list[tuple[str, Any]] = []
+        self.platforms: list[str | None] = []
+        self.removed: list[str] = []
         outer = self
 
         class Images:
             def get(self, name: str) -> Any:
                 if not has and not outer.built:
                     raise ImageNotFound(name)
-                return type("Image", (), {"attrs": {"Size": 1_000_000}})()
+                return type("Image", (), {"attrs": {"Size": 1_000_000, "Architecture": architecture}})()
 
-            def pull(self, name: str, auth_config: Any) -> None:
+            def remove(self, name: str, force: bool) -> None:
+                outer.removed.append(name)
+
+            def pull(self, name: str, auth_config: Any, platform: str | None) -> None:
                 outer.pulled.append((name, auth_config))
+                outer.platforms.append(platform)
 
         self.images, self.api = Images(), self
 
-    def build(self, **_: Any) -> list[dict[str, Any]]:
+    def build(self, platform: str | None, **_: Any) -> list[dict[str, Any]]:
         self.built += 1
+        self.platforms.append(platform)
         return self.events
+
+
+ARM_BUILD_ON_X86 = [
+    {"stream": "Step 2/2 : RUN pip install prefect\n"},
+    {"stream": "exec /bin/sh: exec format error\n"},
+    {"error": "The command '/bin/sh -c pip install prefect' returned a non-zero code: 1"},
+]
+
+
+def test_image_for_another_processor_says_what_this_machine_needs(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "docker_client", lambda: Engine(ARM_BUILD_ON_X86))
+    changed = dataclasses.replace(environment, cpu_architecture="ARM64")
+    with pytest.raises(PlatformError) as caught:
+        images.build(changed, image_name(changed, "dev_sales", TAG), FILES, "Dockerfile")
+
+    assert caught.value.what == "this machine's Docker engine can't build for linux/arm64"
+    assert "cpu_architecture is ARM64 in environments/dev.tfvars" in caught.value.why
+    assert "--install arm64" in caught.value.todo
+
+
+def test_image_that_an_engine_made_for_the_wrong_processor_does_not_stay(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines without BuildKit take the base image they have, whatever was asked for."""
+    engine = Engine([{"stream": "Step 1/1 : FROM x\n"}], architecture="amd64")
+    monkeypatch.setattr(images, "docker_client", lambda: engine)
+    changed = dataclasses.replace(environment, cpu_architecture="ARM64")
+    image = image_name(changed, "dev_sales", TAG)
+    with pytest.raises(PlatformError) as caught:
+        images.build(changed, image, FILES, "Dockerfile")
+
+    assert "the image became one for amd64" in caught.value.why
+    assert engine.removed == [image.uri]
+
+
+@pytest.mark.parametrize(("architecture", "platform"), [("X86_64", "linux/amd64"), ("ARM64", "linux/arm64")])
+def test_images_are_built_and_fetched_for_the_processor_of_the_settings(
+    environment: Environment, ecr: Any, monkeypatch: pytest.MonkeyPatch, architecture: str, platform: str
+) -> None:
+    engine = Engine([{"stream": "Step 1/1 : FROM x\n"}], architecture=platform.removeprefix("linux/"))
+    monkeypatch.setattr(images, "docker_client", lambda: engine)
+    changed = dataclasses.replace(environment, cpu_architecture=architecture)
+    image = image_name(changed, "dev_sales", TAG)
+    images.fetch(changed, image.uri)
+    images.build(changed, image, FILES, "Dockerfile")
+
+    assert engine.platforms == [platform, platform]
+
+
+def test_local_images_are_built_for_this_machine(local: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine([{"stream": "Step 1/1 : FROM x\n"}])
+    monkeypatch.setattr(images, "docker_client", lambda: engine)
+    images.build(local, image_name(local, "local_sales", TAG), FILES, "Dockerfile")
+
+    assert engine.platforms == [None]
 
 
 def test_build_that_fails_shows_the_step_and_what_it_printed(
@@ -350,13 +445,14 @@ def test_image_is_built_only_when_the_engine_has_none_of_that_name(
 def test_image_is_fetched_only_when_the_engine_has_it_not(
     local: Environment, monkeypatch: pytest.MonkeyPatch, has: bool
 ) -> None:
-    engine = Engine([], has)
+    engine, login = Engine([], has), {"username": "AWS", "password": "word"}
     monkeypatch.setattr(images, "docker_client", lambda: engine)
+    monkeypatch.setattr(images, "_login", lambda _: login)
     pinned = dataclasses.replace(image_name(local, "local_sales", TAG), digest="sha256:0").pinned
     name = images.fetch(local, pinned)
 
     assert name == f"127.0.0.1:{local.aws_port}/local_sales@sha256:0"
-    assert engine.pulled == ([] if has else [(name, None)])
+    assert engine.pulled == ([] if has else [(name, login)])
 
 
 def test_image_on_aws_is_fetched_with_a_login(
