@@ -7,7 +7,7 @@ invoke deploy --env dev        everything, on AWS
 from invoke.context import Context
 from invoke.tasks import task
 
-from environments.console import Step, command, confirm, say, steps, table
+from environments.console import Step, command, confirm, say, scratch_folder, steps, table
 from environments.settings import load
 
 ENV = "environment: local (this machine), dev, test, prod, or any other environments/<env>.tfvars"
@@ -24,69 +24,148 @@ SIZE = {
 }
 
 
-@task(help={"env": ENV})
+@task(
+    help={
+        "env": ENV,
+        "plan": "apply exactly this plan, saved by invoke plan --out; a stale one, or one of anything else, is refused",
+        "yes": "don't show what will change in prod and ask",
+    }
+)
 @command
-def deploy(_: Context, env: str = "local") -> None:
-    """Bring an environment up, or to what its settings say; run twice, the second run changes nothing."""
+def deploy(_: Context, env: str = "local", plan: str = "", yes: bool = False) -> None:
+    """Bring an environment up, or to what its settings say; run twice, the second run changes nothing.
+
+    For prod it shows the plan and asks. Exit codes: 0 done, 1 an error that is explained, 130 stopped by Ctrl-C.
+    """
     from agent import image, key, project, rollout, summary
     from environments import local_stack
-    from infra import checks, images, state, terraform
+    from infra import account, checks, images, plans, terraform
 
     environment = load(env)
     tag = image.name(environment).tag
     repository = Step("ECR repository")
-    with steps() as run:
-        checked = run("Checks", checks.require, environment)
-        ready = (
-            run("Local servers", local_stack.start, environment, after=(checked,)) if environment.is_local else checked
-        )
-        built = run("Agent image", image.build, environment, after=(checked,))
-        bucket = run("State bucket", state.ensure_bucket, environment, after=(ready,))
-        applied = run(
-            "AWS infrastructure",
-            terraform.apply,
-            environment,
-            tag,
-            repository.done.set,
-            after=(bucket,),
-            milestone=repository,
-        )
-        pushed = run("Agent image to ECR", images.push, environment, built, after=(repository,))
-        stored = run("Prefect key", key.store, environment, applied)
-        made = run("Prefect project", project.ensure, environment, applied, pushed)
-        run("Agent", rollout.roll_out, environment, applied, stored, after=(pushed, made))
+    with scratch_folder() as scratch:
+        approved = plans.to_apply(environment, tag, plan, yes, scratch)
+        with steps() as run:
+            checked = run("Checks", checks.require, environment)
+            built = run("Agent image", image.build, environment, after=(checked,))
+            if environment.is_local:
+                servers = run("Local servers", local_stack.start, environment, after=(checked,))
+                ready = run("AWS account", account.bootstrap, environment, after=(servers,))
+            else:
+                ready = checked
+            infra = (environment, tag, repository.done.set, approved)
+            applied = run("AWS infrastructure", terraform.apply, *infra, after=(ready,), milestone=repository)
+            pushed = run("Agent image to ECR", images.push, environment, built, after=(repository,))
+            stored = run("Prefect key", key.store, environment, applied)
+            made = run("Prefect project", project.ensure, environment, applied, pushed)
+            run("Agent", rollout.roll_out, environment, applied, stored, after=(pushed, made))
     summary.show(environment, image.name(environment), run.steps)
 
 
-@task(help={"env": ENV})
+@task(
+    help={
+        "env": ENV,
+        "out": "save the plan in this file, for invoke deploy --plan",
+        "markdown": "write the plan to this file as the text of a comment on GitHub",
+    }
+)
 @command
-def plan(_: Context, env: str = "local") -> int:
-    """Show what deploy would change on AWS; exit code 0 for nothing, 2 for something."""
+def plan(_: Context, env: str = "local", out: str = "", markdown: str = "") -> int:
+    """Show what deploy would change on AWS; exit code 0 for nothing, 2 for something, 1 for an error.
+
+    Needs Terraform, the settings and read access to AWS, nothing else, and locks nothing.
+    """
     from agent import image
     from environments import local_stack
-    from infra import checks, terraform
+    from infra import account, checks, plans
 
-    environment = load(env)
-    checks.require(environment)
+    environment = load(env, role="plan")
+    checks.account(environment)
     if environment.is_local:
-        local_stack.start(environment)
-    return terraform.plan(environment, image.name(environment).tag)
+        local_stack.ensure_running(environment)
+        account.bootstrap(environment)
+    return plans.show(environment, image.name(environment).tag, out, markdown)
 
 
-@task(help={"env": ENV, "yes": "don't ask"})
+@task(
+    help={
+        "env": ENV,
+        "yes": "don't ask; not enough for prod",
+        "name": "the environment's name once more: don't ask, not even for prod",
+    },
+    positional=[],
+)
 @command
-def destroy(_: Context, env: str = "local", yes: bool = False) -> None:
-    """Remove an environment: agent, project, images, logs, network, state; in local its servers and data too."""
+def destroy(_: Context, env: str = "local", yes: bool = False, name: str = "") -> None:
+    """Remove an environment: agent, project, images, logs, network; in local its servers and data too.
+
+    For prod the name must be typed. What invoke bootstrap-account made stays. Exit codes as of deploy.
+    """
     from agent import teardown
     from environments import local_stack
 
     environment = load(env)
-    confirm(f"Everything of environment {env} goes, its workflows' images and logs included.", yes)
+    teardown.confirm(environment, yes, name)
     with steps() as run:
         gone = run("Agent, project and AWS infrastructure", teardown.destroy, environment)
         if environment.is_local:
             run("Local servers and data", local_stack.remove, environment, after=(gone,))
     say(f"environment {env} is gone; invoke deploy --env {env} makes it again", "bold")
+
+
+@task(
+    help={
+        "env": ENV,
+        "repository": "GitHub repository of this platform, OWNER/NAME; the checkout's own if not given",
+        "workflow-repository": "one that may register workflows, OWNER/NAME; may be repeated, and names them all",
+        "trust-users": "yes or no: may users of the AWS account take the roles on, as pipelines with access keys do",
+        "remove": "take it all back, after invoke destroy",
+        "yes": "don't ask before removing",
+    },
+    iterable=["workflow_repository"],
+    positional=[],
+)
+@command
+def bootstrap_account(
+    _: Context,
+    env: str = "local",
+    repository: str = "",
+    workflow_repository: list[str] | None = None,
+    trust_users: str = "",
+    remove: bool = False,
+    yes: bool = False,
+) -> None:
+    """Set up an AWS account for an environment, once: state bucket, roles, trust in GitHub; wants an administrator.
+
+    Says what to put where in GitHub. Run it again to change whom the roles trust, or after an update of this platform.
+    """
+    from environments.settings import ROOT
+    from infra import account, checks
+    from register_action import git
+
+    environment = checks.ready(load(env))
+    if remove:
+        confirm(f"The state bucket, the roles and the trust in GitHub of environment {env} go.", yes)
+        account.remove(environment)
+        say(f"account {environment.aws_account_id} has nothing left of environment {env}", "bold")
+        return
+    trust = account.choose(environment, repository, workflow_repository or [], trust_users, git.origin(ROOT))
+    table(list(account.bootstrap(environment, trust).items()))
+    for line in ("", *account.next_steps(environment, trust)):
+        say(line)
+
+
+@task(help={"env": ENV, "json": "for scripts"})
+@command
+def settings(_: Context, env: str = "local", json: bool = False) -> None:
+    """Show all settings of an environment, defaults included, and the roles of its pipelines; asks nobody.
+
+    Under GitHub Actions also gives aws_region, deploy_role, register_role and plan_role to the steps that follow.
+    """
+    from agent import summary
+
+    summary.show_settings(load(env), json)
 
 
 @task(
@@ -123,13 +202,12 @@ def register(
     json: bool = False,
 ) -> None:
     """Hand over a workflow: build its image, push it, and create a deployment for each of its flows."""
-    from environments import local_stack
-    from environments.console import scratch_folder
+    from infra import checks
     from register_action import changes, deployments, removal, report, source, workflow, workflow_image
 
     choice = workflow.choose(flow or [], execution_environment, cpu, memory, preview)
     wanted = source.Wanted(workflow_path, git_url, branch_name, commit_sha, name)
-    environment = local_stack.require_running(load(env))
+    environment = checks.ready(load(env, role="register"))
     with scratch_folder() as scratch, steps(stderr=json) as run:
         located = run("Source", source.locate, wanted, scratch)
         read = run("Flows", workflow.read, environment, located, choice)
@@ -171,10 +249,10 @@ def unregister(
     dry_run: bool = False,
 ) -> None:
     """Take a workflow back: its deployments, its images; or only the previews of a branch."""
-    from environments import local_stack
+    from infra import checks
     from register_action import removal, source
 
-    environment = local_stack.require_running(load(env))
+    environment = checks.ready(load(env, role="register"))
     wanted = source.Wanted(workflow_path, git_url, branch_name, "", name)
     whose, origin, branch = source.identity(wanted) if workflow_path else (name, "", branch_name)
     going = removal.find(environment, whose, origin, branch, preview)
@@ -235,9 +313,11 @@ def status(_: Context, env: str = "local", json: bool = False) -> int:
     """Show every component at a glance; exit code 0 when all are well, 1 otherwise."""
     from agent import summary
     from agent.status import components
+    from infra import checks
     from register_action import runs
 
     environment = load(env)
+    checks.account(environment)
     parts = components(environment)
     return summary.show_status(environment, parts, runs.overview_if_reachable(environment), json)
 
@@ -249,10 +329,9 @@ def outputs(_: Context, env: str = "local", json: bool = False) -> None:
     from dataclasses import asdict
     from json import dumps
 
-    from environments import local_stack
-    from infra import terraform
+    from infra import checks, terraform
 
-    values = asdict(terraform.outputs(local_stack.require_running(load(env))))
+    values = asdict(terraform.outputs(checks.ready(load(env))))
     if json:
         print(dumps(values, indent=2))
     else:
@@ -279,11 +358,11 @@ def doctor(_: Context, env: str = "local") -> int:
 @command
 def logs(_: Context, name: str, env: str = "local", follow: bool = False, lines: int = 100) -> None:
     """Show what the agent, or the last run of a workflow, wrote."""
-    from environments import local_stack
+    from infra import checks
     from infra import logs as cloudwatch
     from register_action import runs
 
-    environment = local_stack.require_running(load(env))
+    environment = checks.ready(load(env))
     of_agent = name == "agent"
     group = environment.agent_name if of_agent else f"{environment.prefix}_workflows"
     prefix = "" if of_agent else runs.log_prefix(environment, name)
@@ -307,24 +386,41 @@ def logs(_: Context, name: str, env: str = "local", follow: bool = False, lines:
 def agent(_: Context, env: str = "local", up: bool = False, down: bool = False) -> None:
     """Start or stop the agent of a deployed environment."""
     from agent import rollout
-    from environments import local_stack
     from environments.errors import PlatformError
-    from infra import terraform
+    from infra import checks, terraform
 
     if up == down:
         raise PlatformError("say either --up or --down", todo="invoke agent --up")
-    environment = local_stack.require_running(load(env))
+    environment = checks.ready(load(env))
     with steps() as run:
         made = run("Outputs", terraform.outputs, environment)
-        run("Agent", rollout.roll_out, environment, made, False, environment.agent_count if up else 0)
+        run("Agent", rollout.roll_out, environment, made, None, environment.agent_count if up else 0)
+
+
+@task(help={"env": ENV})
+@command
+def rotate_key(_: Context, env: str = "local") -> None:
+    """Give agent and workflows the Prefect key of PREFECT_AGENT_TOKEN; local makes one. Nothing stands still.
+
+    A key that Prefect does not take changes nothing. At the end it says when the earlier key may be revoked.
+    """
+    from agent import rollout, rotation
+    from infra import checks, terraform
+
+    environment = checks.ready(load(env))
+    with steps() as run:
+        made = run("Outputs", terraform.outputs, environment)
+        stored = run("Prefect key", rotation.renew, environment, made)
+        replaced = run("Agent", rollout.replace_older, environment, made, stored)
+        runs = run("Earlier keys", rotation.retire_earlier, environment, stored, after=(replaced,))
+    rotation.show(environment, runs.result)
 
 
 @task(help={"env": ENV, "lock": "ID of the lock, from the message that names it"}, positional=["lock"])
 @command
 def unlock(_: Context, lock: str, env: str = "local") -> None:
     """Release Terraform's lock that a dead run left behind."""
-    from environments import local_stack
-    from infra import terraform
+    from infra import checks, terraform
 
-    terraform.unlock(local_stack.require_running(load(env)), lock)
+    terraform.unlock(checks.ready(load(env)), lock)
     say("released; invoke deploy goes on")

@@ -1,5 +1,7 @@
 """The Prefect key in Secrets Manager: Terraform makes the secret, this puts the value in."""
 
+from datetime import datetime
+
 from environments import console
 from environments.secrets import prefect_key
 from environments.settings import Environment
@@ -7,16 +9,23 @@ from infra.aws import client
 from infra.terraform import Outputs
 
 
-def store(environment: Environment, outputs: Outputs) -> bool:
-    """Put the key into the environment's secret unless it is there already; tells whether it was changed."""
+def store(environment: Environment, outputs: Outputs) -> datetime:
+    """Put the key into the environment's secret unless it is there already.
+
+    Returns:
+        Since when it has been there: a task that was created before may have started with another one.
+    """
     secrets_manager, key = client(environment, "secretsmanager"), prefect_key(environment)
+    secret = outputs.prefect_key_secret_arn
     try:
-        stored = secrets_manager.get_secret_value(SecretId=outputs.prefect_key_secret_arn).get("SecretString")
+        stored = secrets_manager.get_secret_value(SecretId=secret)
     except secrets_manager.exceptions.ResourceNotFoundException:
-        stored = None
-    if stored == key:
+        stored = {}
+    if stored.get("SecretString") == key:
         console.note("unchanged")
-        return False
-    secrets_manager.put_secret_value(SecretId=outputs.prefect_key_secret_arn, SecretString=key)
-    console.note("stored in Secrets Manager")
-    return True
+    else:
+        secrets_manager.put_secret_value(SecretId=secret, SecretString=key)
+        stored = secrets_manager.get_secret_value(SecretId=secret)
+        console.note("stored in Secrets Manager")
+    since: datetime = stored["CreatedDate"]
+    return since

@@ -4,6 +4,7 @@ Done means that ECS calls the deployment completed *and* Prefect shows a worker 
 does not come, the error shows why the task stopped and the last lines it wrote.
 """
 
+import dataclasses
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -24,13 +25,16 @@ LOG_STREAM_PREFIX = "agent/agent/"
 """Prefix and container of the agent's task definition; the task's id follows."""
 
 
-def roll_out(environment: Environment, outputs: Outputs, key_changed: bool, count: int | None = None) -> None:
+def roll_out(
+    environment: Environment, outputs: Outputs, key_since: datetime | None = None, count: int | None = None
+) -> None:
     """Let the service run what Terraform describes, and wait until it does.
 
     Args:
         environment: whose agent.
         outputs: of Terraform; they name the revision of the task definition.
-        key_changed: the Prefect key is another one: running tasks have the old one and must be replaced.
+        key_since: since when the secret has had its Prefect key: running tasks that are older are replaced. ECS stops
+            them when the new ones are healthy.
         count: how many agents; the settings' `agent_count` if not given.
 
     Raises:
@@ -40,7 +44,7 @@ def roll_out(environment: Environment, outputs: Outputs, key_changed: bool, coun
     wanted = environment.agent_count if count is None else count
     service = describe(environment)
     moves = service["taskDefinition"] != outputs.agent_task_definition_arn or service["desiredCount"] != wanted
-    replaces = key_changed and service["desiredCount"] > 0
+    replaces = service["desiredCount"] > 0 and key_since is not None and _any_older(environment, key_since)
     if moves or replaces:
         service = ecs.update_service(
             cluster=environment.agent_name,
@@ -52,6 +56,21 @@ def roll_out(environment: Environment, outputs: Outputs, key_changed: bool, coun
     wait_until_steady(environment, outputs, wanted)
     running = f"{wanted} online" if wanted else "down"
     console.note(running if moves or replaces else f"{running}, unchanged")
+
+
+def replace_older(environment: Environment, outputs: Outputs, key_since: datetime) -> None:
+    """Replace the agent's running tasks that may have another key, and change nothing else of the service."""
+    service = describe(environment)
+    as_it_is = dataclasses.replace(outputs, agent_task_definition_arn=service["taskDefinition"])
+    roll_out(environment, as_it_is, key_since, service["desiredCount"])
+
+
+def _any_older(environment: Environment, moment: datetime) -> bool:
+    running = _tasks(environment, "RUNNING")
+    if not running:
+        return False
+    tasks = client(environment, "ecs").describe_tasks(cluster=environment.agent_name, tasks=running)["tasks"]
+    return any(task["createdAt"] < moment for task in tasks)
 
 
 def wait_until_steady(environment: Environment, outputs: Outputs, wanted: int) -> None:

@@ -2,15 +2,16 @@
 
 `start_agent.py` first makes sure that the Prefect API answers and takes the key, so that a bad key or an unreachable
 API ends the container with one clear line instead of a worker that retries in silence. Then it becomes
-`prefect worker start`, with the worker's health endpoint on. `start_agent.py --check` asks that endpoint: it is the
-container's health check. Everything comes from environment variables that the task definition sets; this file imports
-nothing that is not in the image.
+`prefect worker start`, with the worker's health endpoint on. `start_agent.py --check` asks that endpoint, and Prefect
+until it shows the agent online: it is the container's health check. Everything comes from environment variables that
+the task definition sets; this file imports nothing that is not in the image.
 """
 
 import base64
 import json
 import os
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +19,9 @@ import urllib.request
 HEALTH_URL = "http://127.0.0.1:8080/health"
 UNREACHABLE_FOR_SECONDS = 60
 ANSWER_WITHIN_SECONDS = 10
+CHECK_WITHIN_SECONDS = 2
+"""ECS gives the health check 5 s in all."""
+SEEN_ONLINE = os.path.join(tempfile.gettempdir(), "seen_online")
 
 
 def main() -> int:
@@ -47,7 +51,8 @@ def main() -> int:
         "--no-create-pool-if-not-found",
     ]
     print(f"agent {agent_name()} starts on project {os.environ['PREFECT_PROJECT']}", flush=True)
-    os.execvp(command[0], command)  # noqa: S606 - the worker takes this process over, signals reach it directly
+    # The worker takes this process over, so that signals reach it directly.
+    os.execvp(command[0], command)
 
 
 def stop(why: str) -> int:
@@ -57,12 +62,33 @@ def stop(why: str) -> int:
 
 
 def check() -> int:
-    """Ask the worker's health endpoint; 0 when it polled for runs lately."""
+    """0 when the worker has been seen online at Prefect, and its health endpoint says that it polled for runs lately.
+
+    ECS stops the tasks before this one once it is healthy: not a moment before this one takes runs. Seen online once
+    is enough, so that a Prefect that is down for a while does not make ECS replace an agent that waits for it.
+    """
     try:
-        with urllib.request.urlopen(HEALTH_URL, timeout=4) as answer:
-            return 0 if answer.status == 200 else 1
-    except OSError:
+        with urllib.request.urlopen(HEALTH_URL, timeout=CHECK_WITHIN_SECONDS) as answer:
+            polls = answer.status == 200
+        if not polls or os.path.exists(SEEN_ONLINE):
+            return 0 if polls else 1
+        if not is_online():
+            return 1
+        with open(SEEN_ONLINE, "w", encoding="utf-8"):
+            return 0
+    except (OSError, ValueError, KeyError):
         return 1
+
+
+def is_online() -> bool:
+    """Whether Prefect shows this agent online."""
+    request = urllib.request.Request(
+        f"{os.environ['PREFECT_API_URL'].rstrip('/')}/work_pools/{os.environ['PREFECT_PROJECT']}/workers/filter",
+        data=json.dumps({"workers": {"status": {"any_": ["ONLINE"]}}}).encode(),
+        headers={**authorization(), "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=CHECK_WITHIN_SECONDS) as answer:
+        return any(worker["name"] == agent_name() for worker in json.load(answer))
 
 
 def agent_name() -> str:
@@ -79,7 +105,7 @@ def task_id() -> str:
     if not address:
         return os.uname().nodename
     try:
-        with urllib.request.urlopen(f"{address}/task", timeout=5) as answer:  # noqa: S310 - given by ECS
+        with urllib.request.urlopen(f"{address}/task", timeout=5) as answer:
             return str(json.load(answer)["TaskARN"]).rsplit("/", 1)[-1]
     except (OSError, ValueError, KeyError):
         return os.uname().nodename
@@ -90,11 +116,11 @@ def access_problem(api_url: str, project: str) -> str | None:
 
     An API that doesn't answer is waited for: it may be starting, as this task is.
     """
-    request = urllib.request.Request(f"{api_url.rstrip('/')}/work_pools/{project}", headers=authorization())  # noqa: S310
+    request = urllib.request.Request(f"{api_url.rstrip('/')}/work_pools/{project}", headers=authorization())
     deadline = time.monotonic() + UNREACHABLE_FOR_SECONDS
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_SECONDS):  # noqa: S310 - from our settings
+            with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_SECONDS):
                 return None
         except urllib.error.HTTPError as error:
             if error.code in (401, 403):

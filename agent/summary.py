@@ -1,14 +1,15 @@
-"""What a user sees of an environment: the summary after a deploy, and its status."""
+"""What a user sees of an environment: its settings, the summary after a deploy, and its status."""
 
 import dataclasses
 import json
 from typing import Any
 
 from agent.status import Component
-from environments import console
+from environments import console, github_actions
 from environments.secrets import key_file
-from environments.settings import ROOT, Environment
+from environments.settings import ROOT, Environment, fields
 from infra.images import Image
+from infra.roles import ROLES, role_arn
 
 
 def show(environment: Environment, image: Image, steps: list[console.Step]) -> None:
@@ -62,3 +63,20 @@ def show_status(
             ("workflow", "version", "last run"),
         )
     return 0 if well else 1
+
+
+def show_settings(environment: Environment, as_json: bool) -> None:
+    """Print all settings, defaults included, and the ARN of each role; hand what a pipeline needs to its next steps."""
+    values = {name: getattr(environment, name) for name in fields()}
+    roles = {f"{role}_role": role_arn(environment, role) for role in ROLES}
+    if as_json:
+        print(json.dumps({"environment": environment.name, **values, **roles}, indent=2))
+    else:
+        shown = {name: "" if value is None else _as_text(value) for name, value in {**values, **roles}.items()}
+        console.table(list(shown.items()), ("setting", f"environment {environment.name}"))
+    for name, value in {"aws_region": environment.aws_region, **roles}.items():
+        github_actions.output(name, value)
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)

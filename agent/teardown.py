@@ -4,13 +4,32 @@ from agent import image, project
 from environments import console, local_stack
 from environments.errors import PlatformError
 from environments.settings import Environment
-from infra import images, state, terraform
+from infra import images, terraform
 from infra.aws import check_account, client
+from infra.plans import PRODUCTION
+
+
+def confirm(environment: Environment, yes: bool, name: str) -> None:
+    """Go on only when the user wants the environment gone; for prod its name says so, typed or given, nothing else.
+
+    Raises:
+        PlatformError: the user does not, the name is another environment's, or nobody can be asked.
+    """
+    if name and name != environment.name:
+        raise PlatformError(
+            "not confirmed, nothing was changed", f"--name is {name}, the environment is {environment.name}"
+        )
+    question = f"Everything of environment {environment.name} goes, its workflows' images and logs included."
+    if environment.name == PRODUCTION:
+        console.confirm(question, bool(name), wanted=PRODUCTION, option=f"--name {PRODUCTION}")
+    else:
+        console.confirm(question, yes or bool(name))
 
 
 def destroy(environment: Environment) -> None:
     """Remove everything of the environment; parts that are gone already are passed over.
 
+    State bucket, roles and OIDC provider stay: they belong to the account, and a pipeline could not make them again.
     In local, where all of AWS goes with its server, Terraform has nothing to do.
     """
     if environment.is_local:
@@ -28,7 +47,6 @@ def destroy(environment: Environment) -> None:
         console.note("nothing was deployed")
     _remove_workflow_repositories(environment)
     _deregister_task_definitions(environment)
-    state.remove_bucket(environment)
 
 
 def _stop_workflows(environment: Environment) -> None:

@@ -47,22 +47,39 @@ def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) -> None
             say(line, "bold" if row is header else "")
 
 
-def confirm(question: str, yes: bool) -> None:
+def confirm(question: str, yes: bool = False, wanted: str = "yes", option: str = "--yes") -> None:
     """Go on only when the user says so.
 
     Args:
-        question: what is about to happen; the answer wanted is `yes`.
-        yes: the user has said so already (`--yes`).
+        question: what is about to happen.
+        yes: the user has said so already, by the option.
+        wanted: the one answer that lets it happen.
+        option: what says so where nobody can be asked.
 
     Raises:
         PlatformError: the answer was another one, or nobody can be asked.
     """
     if yes:
         return
-    if not sys.stdin.isatty():
-        raise PlatformError("not confirmed", "there is no terminal to ask on", "add --yes to go on without being asked")
-    if input(f"{question} Type yes to go on: ").strip().lower() != "yes":
+    require_terminal(option)
+    try:
+        answer = input(f"{question} Type {wanted} to go on: ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() != wanted:
         raise PlatformError("not confirmed, nothing was changed")
+
+
+def require_terminal(option: str = "--yes") -> None:
+    """Make sure that there is somebody to ask.
+
+    Raises:
+        PlatformError: there is no terminal; it names the option that makes asking unnecessary.
+    """
+    if not sys.stdin.isatty():
+        raise PlatformError(
+            "not confirmed", "there is no terminal to ask on", f"add {option} to go on without being asked"
+        )
 
 
 @dataclasses.dataclass

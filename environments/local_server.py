@@ -7,13 +7,20 @@ this machine can talk to it, whatever routes they set.
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import contextvars
+import hmac
 import json
 import logging
+import os
+import secrets
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
+
+from environments import local_keys
 
 REMEMBERED_SCHEMAS = 1000
 
@@ -50,7 +57,9 @@ def listen(address: str, port: int, interface: str = "") -> socket.socket:
 
 
 async def serve_prefect(sockets: list[socket.socket]) -> None:
-    """Serve the Prefect API and its web page; settings come from PREFECT_* variables."""
+    """Serve the Prefect API and its web page; settings come from PREFECT_* variables, KEY_FILE names the key's file."""
+    key_file, own = Path(os.environ["KEY_FILE"]), f"own:{secrets.token_urlsafe(24)}"
+    os.environ["PREFECT_SERVER_API_AUTH_STRING"] = own
     import uvicorn
     from prefect.server.api.server import create_app
 
@@ -58,8 +67,47 @@ async def serve_prefect(sockets: list[socket.socket]) -> None:
     check_schemas_once()
     application: Any = create_app(final=True)
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+    application = taking_keys(application, key_file, own)
     server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=5))
     await server.serve(sockets=sockets)
+
+
+def taking_keys(application: Any, key_file: Path, own: str) -> Any:
+    """Wrap the Prefect server so that it takes the keys of a file, which may change while it runs.
+
+    The server knows one key, read when it starts. That is one of its own, which nobody else has; a good key that
+    comes in is replaced by it, in the header of a request or in the first message of a websocket. Anything else goes on
+    as it came, and the server refuses it.
+    """
+
+    def known(key: str) -> bool:
+        return any([hmac.compare_digest(key.encode(), each.encode()) for each in local_keys.accepted(key_file)])
+
+    def login(value: bytes) -> bytes:
+        with contextlib.suppress(ValueError):
+            scheme, _, credentials = value.partition(b" ")
+            if scheme == b"Basic" and known(base64.b64decode(credentials).decode()):
+                return b"Basic " + base64.b64encode(own.encode())
+        return value
+
+    async def translated(receive: Any) -> Any:
+        event = await receive()
+        with contextlib.suppress(ValueError):
+            message = json.loads(event.get("text") or "null")
+            if isinstance(message, dict) and message.get("type") == "auth" and known(str(message.get("token"))):
+                event = {**event, "text": json.dumps({**message, "token": own})}
+        return event
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            headers = [(name, login(value) if name == b"authorization" else value) for name, value in scope["headers"]]
+            await application({**scope, "headers": headers}, receive, send)
+        elif scope["type"] == "websocket":
+            await application(scope, lambda: translated(receive), send)
+        else:
+            await application(scope, receive, send)
+
+    return wrapped
 
 
 def let_writers_wait() -> None:
@@ -71,7 +119,8 @@ def let_writers_wait() -> None:
     """
     from prefect.server.database.configurations import AioSqliteConfiguration
 
-    begin = AioSqliteConfiguration.begin_transaction
+    configuration: Any = AioSqliteConfiguration
+    begin = configuration.begin_transaction
     turn = asyncio.Lock()
     has_turn: contextvars.ContextVar[bool] = contextvars.ContextVar("has_turn", default=False)
 
@@ -89,7 +138,7 @@ def let_writers_wait() -> None:
             finally:
                 has_turn.reset(token)
 
-    AioSqliteConfiguration.begin_transaction = begin_to_write  # type: ignore[method-assign]
+    configuration.begin_transaction = begin_to_write
 
 
 def check_schemas_once() -> None:
@@ -99,7 +148,8 @@ def check_schemas_once() -> None:
     """
     from prefect.utilities.schema_tools import validation
 
-    check, valid = validation._VALIDATOR.check_schema, set[str]()
+    validator: Any = validation._VALIDATOR
+    check, valid = validator.check_schema, set[str]()
 
     def check_once(schema: Any, *arguments: Any, **options: Any) -> None:
         text = json.dumps(schema, sort_keys=True, default=str)
@@ -109,7 +159,7 @@ def check_schemas_once() -> None:
                 valid.clear()
             valid.add(text)
 
-    validation._VALIDATOR.check_schema = check_once
+    validator.check_schema = check_once
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from urllib.request import Request, urlopen
 from environments import console
 from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
-from environments.secrets import local_prefect_key, process_environment
+from environments.secrets import key_file, local_prefect_key, local_root_keys, process_environment
 from environments.settings import ROOT, Environment
 
 START_TIMEOUT_SECONDS = 90
@@ -56,6 +56,8 @@ def servers(environment: Environment, network: dict[str, str] | None = None) -> 
             health_url=f"{environment.aws_endpoint_url}/_ministack/health",
             command=_command("aws", environment.aws_port, network),
             variables={
+                **local_root_keys(environment),
+                "AUTH": "true",
                 "GATEWAY_PORT": str(environment.aws_port),
                 "MINISTACK_ACCOUNT_ID": environment.aws_account_id,
                 "MINISTACK_REGION": environment.aws_region,
@@ -81,7 +83,7 @@ def servers(environment: Environment, network: dict[str, str] | None = None) -> 
                 "PREFECT_HOME": str(prefect),
                 "PREFECT_PROFILES_PATH": str(prefect / "profiles.toml"),
                 "PREFECT_API_URL": "",
-                "PREFECT_SERVER_API_AUTH_STRING": local_prefect_key(environment),
+                "KEY_FILE": str(key_file(environment)),
                 "PREFECT_SERVER_UI_API_URL": "/api",
                 "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
                 "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{prefect / 'prefect.db'}",
@@ -99,6 +101,7 @@ def start(environment: Environment) -> None:
     """
     with _lock(environment), ThreadPoolExecutor() as pool:
         network = ensure_network(environment)
+        local_prefect_key(environment)  # the Prefect server takes what is in the file
         outcomes = list(pool.map(lambda server: _start_server(environment, server), servers(environment, network)))
     check_prefect(environment)
     console.note("already running" if not any(outcomes) else f"Prefect page at {environment.prefect_page_url}")
@@ -116,14 +119,14 @@ def remove(environment: Environment) -> None:
 
     stop(environment)
     client = docker_client()
-    for container in client.containers.list(
-        all=True, filters={"label": f"ministack.instance={_instance(environment)}"}
-    ):
+    ours = {"label": f"ministack.instance={_instance(environment)}"}
+    for container in client.containers.list(all=True, filters=ours, ignore_removed=True):
         container.remove(force=True, v=True)
     for network in _networks(client, environment):
         network.remove()
-    for image in client.images.list():
-        for tag in image.tags:
+    # The plain list: the other one looks at each image once more, and another stack may have removed it by then.
+    for image in client.api.images():
+        for tag in image["RepoTags"] or ():
             if tag.startswith(f"127.0.0.1:{environment.aws_port}/"):
                 client.images.remove(tag, force=True)
     shutil.rmtree(environment.folder, ignore_errors=True)
@@ -149,6 +152,12 @@ def require_running(environment: Environment) -> Environment:
             f"environment {environment.name} is not running", ", ".join(down), "invoke deploy starts it"
         )
     return environment
+
+
+def ensure_running(environment: Environment) -> None:
+    """Start the servers unless both answer; then neither Docker engine nor key is needed."""
+    if any(how != "running" for how in state(environment).values()):
+        start(environment)
 
 
 def docker_client() -> Any:
@@ -290,7 +299,7 @@ def _stop_process(process: Any) -> None:
 
 def _answers(server: Server) -> bool:
     try:
-        with urlopen(Request(server.health_url), timeout=5) as response:  # noqa: S310 - our own loopback URL
+        with urlopen(Request(server.health_url), timeout=5) as response:
             return bool(response.status == 200)
     except HTTPError as error:
         return error.code == 401

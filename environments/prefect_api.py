@@ -92,13 +92,13 @@ def check_prefect(environment: Environment) -> None:
 
     key, url = prefect_key(environment), environment.operator_prefect_api_url
     login = f"Bearer {key}" if environment.uses_prefect_cloud else "Basic " + base64.b64encode(key.encode()).decode()
-    request = urllib.request.Request(  # noqa: S310 - settings allow http and https only
+    request = urllib.request.Request(
         f"{url}/work_pools/filter",
         data=b"{}",
         headers={"Authorization": login, "Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=10):  # noqa: S310
+        with urllib.request.urlopen(request, timeout=10):
             return
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):

@@ -11,7 +11,8 @@ from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
 from environments.secrets import prefect_key
 from environments.settings import Environment
-from infra import aws, images, terraform
+from infra import aws, images, state, terraform
+from infra.roles import role_name
 
 Check = tuple[str, Callable[[Environment], str]]
 
@@ -26,7 +27,27 @@ def checks(environment: Environment) -> list[Check]:
     ]
     if environment.is_local:
         return [*common, ("Ports", _ports)]
-    return [*common, ("AWS account", _account), ("Prefect API", _prefect)]
+    return [*common, ("AWS account", _account), ("Account's set-up", _set_up), ("Prefect API", _prefect)]
+
+
+def account(environment: Environment) -> None:
+    """Make sure that credentials of the environment's own account are at hand; local needs none.
+
+    Raises:
+        PlatformError: there are none, or they are of another account: both are named.
+    """
+    if not environment.is_local:
+        aws.check_account(environment)
+
+
+def ready(environment: Environment) -> Environment:
+    """The environment, if a task may go to work on it: credentials of its own account, or in local its servers.
+
+    Raises:
+        PlatformError: as `account`; or a server of local does not run.
+    """
+    account(environment)
+    return local_stack.require_running(environment)
 
 
 def results(environment: Environment) -> list[tuple[str, str, PlatformError | None]]:
@@ -49,11 +70,12 @@ def show(environment: Environment) -> int:
 
 
 def require(environment: Environment) -> None:
-    """Raise one error that lists all that is wrong.
+    """Raise one error that lists all that is wrong; with a wrong account nothing else counts, it is told alone.
 
     Raises:
         PlatformError: at least one check failed; nothing has been changed.
     """
+    account(environment)
     problems = _distinct(results(environment))
     if len(problems) == 1:
         raise problems[0]
@@ -109,6 +131,26 @@ def _ports(environment: Environment) -> str:
 def _account(environment: Environment) -> str:
     aws.check_account(environment)
     return environment.aws_account_id
+
+
+def _set_up(environment: Environment) -> str:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        there = state.has_bucket(environment)
+    except (BotoCoreError, ClientError) as error:
+        raise PlatformError(
+            f"the state bucket {state.bucket_name(environment)} can't be looked at",
+            str(error),
+            f"use credentials of the role {role_name(environment, 'deploy')}, or an administrator's",
+        ) from error
+    if not there:
+        raise PlatformError(
+            f"account {environment.aws_account_id} is not set up for environment {environment.name}",
+            f"there is no state bucket {state.bucket_name(environment)}",
+            f"an administrator runs invoke bootstrap-account --env {environment.name}, once",
+        )
+    return f"{state.bucket_name(environment)} is there"
 
 
 def _prefect(environment: Environment) -> str:

@@ -14,14 +14,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from environments import console
 from environments.errors import PlatformError
-from environments.secrets import aws_environment, process_environment
+from environments.secrets import process_environment
 from environments.settings import ROOT, Environment
+from infra.aws import aws_variables
 from infra.images import repository_exists
-from infra.state import STATE_KEY, bucket_name, ensure_bucket
+from infra.state import STATE_KEY, bucket_name
+from infra.terraform_errors import diagnostic, failure, readable
 
 MODULE = ROOT / "infra"
 MINIMUM_VERSION = (1, 10)
@@ -71,16 +74,22 @@ def program() -> str:
     return found
 
 
-def apply(environment: Environment, image_tag: str, on_repository: Callable[[], None] | None = None) -> Outputs:
+def apply(
+    environment: Environment,
+    image_tag: str,
+    on_repository: Callable[[], None] | None = None,
+    saved: Path | None = None,
+) -> Outputs:
     """Bring AWS to what the settings say; changes nothing when it is there already.
 
     Args:
         environment: which one.
         image_tag: tag of the agent's image; the task definition names it, the service does not start it yet.
         on_repository: called as soon as the agent's ECR repository is there, while the rest is still being made.
+        saved: a plan of `plan`; exactly that is applied, or nothing when the state has changed since.
 
     Raises:
-        PlatformError: Terraform failed; its own words are the reason.
+        PlatformError: Terraform failed; its own words are the reason. Or the saved plan is stale.
     """
     _init(environment)
     made = changed = 0
@@ -104,26 +113,55 @@ def apply(environment: Environment, image_tag: str, on_repository: Callable[[], 
         if event["type"] in ("apply_start", "apply_progress", "apply_complete", "refresh_start"):
             console.progress(f"{made} of {changed} changes made, {resource}" if changed else f"comparing {resource}")
 
-    _stream(environment, "apply", watch, auto_approve=True, **_inputs(environment, image_tag))
+    if saved:
+        # Settings and image are in the plan; Terraform takes no others beside it.
+        _stream(environment, "apply", watch, str(saved), input=False)
+    else:
+        _stream(environment, "apply", watch, auto_approve=True, **_inputs(environment, image_tag))
     console.note(f"{changed} resources changed" if changed else "no changes")
     return _typed_outputs(environment, made_outputs)
 
 
-def plan(environment: Environment, image_tag: str) -> int:
-    """Show what apply would change, in Terraform's own words.
+def plan(environment: Environment, image_tag: str, out: Path | None = None) -> int:
+    """Show what apply would change, in Terraform's own words. It only reads, and takes no lock.
+
+    Args:
+        environment: which one.
+        image_tag: tag of the agent's image.
+        out: where to save the plan.
 
     Returns:
         0 when nothing would change, 2 when something would, as Terraform's -detailed-exitcode.
+
+    Raises:
+        PlatformError: Terraform failed; its own words are the reason.
     """
-    ensure_bucket(environment)
     _init(environment)
     colour = None if sys.stdout.isatty() else _FLAG
-    command = _command(environment, "plan", detailed_exitcode=_FLAG, no_color=colour, **_inputs(environment, image_tag))
-    with _started(environment, command, None, None) as process:
-        code = process.wait()
-    if code not in (0, 2):
-        raise PlatformError("terraform plan failed", "see above")
-    return code
+    options = {"detailed_exitcode": _FLAG, "lock": False, "no_color": colour, "out": str(out) if out else None}
+    command = _command(environment, "plan", **options, **_inputs(environment, image_tag))
+    sys.stdout.flush()  # what was printed before stands before it
+    with _started(environment, command, None, subprocess.PIPE) as process:
+        errors = process.stderr.read() if process.stderr else ""
+    if process.returncode not in (0, 2):
+        raise failure(environment, "plan", readable(errors))
+    return process.returncode
+
+
+def described(environment: Environment, saved: Path) -> dict[str, Any]:
+    """A saved plan as data: https://developer.hashicorp.com/terraform/internals/json-format.
+
+    Raises:
+        PlatformError: it is no plan, or one of another version of Terraform.
+    """
+    _init(environment)
+    content: dict[str, Any] = json.loads(_run(environment, "show", str(saved), json=_FLAG))
+    return content
+
+
+def words(environment: Environment, saved: Path) -> str:
+    """A saved plan in Terraform's own words, after `plan` or `described`."""
+    return _run(environment, "show", str(saved))
 
 
 def destroy(environment: Environment, image_tag: str) -> None:
@@ -188,7 +226,7 @@ def _variables(environment: Environment) -> dict[str, str]:
     additions = {
         "TF_DATA_DIR": str(environment.folder / "terraform"),
         "TF_IN_AUTOMATION": "1",
-        **aws_environment(environment),
+        **aws_variables(environment),
     }
     configuration = ROOT / ".local" / "terraform.rc"
     if configuration.exists():
@@ -240,16 +278,18 @@ def _run(environment: Environment, command: str, *arguments: str, **options: Any
     with _started(environment, made, subprocess.PIPE, subprocess.PIPE) as process:
         output, errors = process.communicate()
     if process.returncode:
-        raise failure(environment, command, _readable(errors))
+        raise failure(environment, command, readable(errors))
     return output
 
 
-def _stream(environment: Environment, command: str, watch: Callable[[dict[str, Any]], None], **options: Any) -> None:
+def _stream(
+    environment: Environment, command: str, watch: Callable[[dict[str, Any]], None], *arguments: str, **options: Any
+) -> None:
     """Run a command with -json and hand each event to `watch`."""
     log = environment.folder / "logs" / f"terraform_{command}.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
     errors = []
-    made = _command(environment, command, json=_FLAG, **options)
+    made = _command(environment, command, *arguments, json=_FLAG, **options)
     with (
         log.open("w", encoding="utf-8") as record,
         _started(environment, made, subprocess.PIPE, subprocess.STDOUT) as process,
@@ -257,7 +297,7 @@ def _stream(environment: Environment, command: str, watch: Callable[[dict[str, A
         for event in _events(process, record):
             watch(event)
             if event.get("@level") == "error":
-                errors.append("\n".join(_diagnostic(event)))
+                errors.append("\n".join(diagnostic(event)))
     if process.returncode:
         raise failure(environment, command, "\n".join(errors) or f"see {log.relative_to(ROOT)}")
 
@@ -273,42 +313,6 @@ def _events(process: "subprocess.Popen[str]", record: Any) -> Iterator[dict[str,
             yield event
 
 
-def _diagnostic(event: dict[str, Any]) -> list[str]:
-    diagnostic = event.get("diagnostic", {})
-    place = diagnostic.get("range", {})
-    where = f"{place['filename']}:{place['start']['line']}" if place else diagnostic.get("address", "")
-    return [
-        line
-        for line in (
-            diagnostic.get("summary", event.get("@message", "")),
-            where,
-            diagnostic.get("detail", ""),
-        )
-        if line
-    ]
-
-
-def failure(environment: Environment, command: str, words: str) -> PlatformError:
-    """The error for a Terraform run that failed: a lock that is held is explained, the rest is in Terraform's words."""
-    held = {
-        name: value.strip()
-        for name, value in re.findall(r"^\s*(ID|Who|Created|Operation):\s*(.+)$", words, re.MULTILINE)
-    }
-    if "Error acquiring the state lock" in words and held:
-        return PlatformError(
-            "another run holds the lock of this environment",
-            f"{held.get('Who')} since {held.get('Created')} ({held.get('Operation')})",
-            f"wait for it; if that run is dead for sure: invoke unlock {held.get('ID')} --env {environment.name}",
-        )
-    if command == "init" and "bucket" in words and "does not exist" in words:
-        return PlatformError(
-            f"environment {environment.name} is not deployed",
-            f"there is no state bucket {bucket_name(environment)}",
-            f"invoke deploy --env {environment.name}",
-        )
-    return PlatformError(f"terraform {command} failed", words)
-
-
 def unlock(environment: Environment, lock_id: str) -> None:
     """Release the lock that a dead run left behind.
 
@@ -319,9 +323,3 @@ def unlock(environment: Environment, lock_id: str) -> None:
         raise PlatformError(f"{lock_id!r} is not the ID of a lock", todo="copy it from the message that names the lock")
     _init(environment)
     _run(environment, "force-unlock", lock_id, force=_FLAG)
-
-
-def _readable(words: str) -> str:
-    """Terraform's message without the frame it draws around it."""
-    lines = [re.sub(r"^[│╷╵]\s?", "", line).rstrip() for line in words.splitlines()]
-    return "\n".join(line for line in lines if line)

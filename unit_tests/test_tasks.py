@@ -12,7 +12,7 @@ from environments.settings import ROOT
 
 INVOKE = Path(sys.executable).parent / "invoke"
 TASKS = {
-    *("deploy", "plan", "destroy", "status", "outputs", "doctor", "agent", "unlock"),
+    *("deploy", "plan", "destroy", "status", "settings", "outputs", "doctor", "agent", "rotate-key", "unlock"),
     *("register", "unregister", "workflows", "run", "logs"),
 }
 OF_A_WORKFLOW = "workflow-path git-url branch-name name"
@@ -22,6 +22,11 @@ OPTIONS = {
     "run": "name param wait execution-environment cpu memory",
     "logs": "name follow lines",
     "workflows": "json",
+    "deploy": "plan yes",
+    "plan": "out markdown",
+    "destroy": "yes name",
+    "settings": "json",
+    "rotate-key": "",
 }
 """What pipelines and people type; the action hands these on."""
 HEAVY = ("prefect", "prefect_aws", "boto3", "botocore", "docker", "python_terraform", "rich", "hcl2")
@@ -53,7 +58,7 @@ def test_help_of_every_task_explains_every_option(
     for name in sorted(listed):
         program.run(["invoke", "--help", name], exit=False)
         options = capsys.readouterr().out.partition("Options:")[2]
-        arguments = getattr(tasks, name).get_arguments()
+        arguments = getattr(tasks, name.replace("-", "_")).get_arguments()
 
         assert "--env" in options, name
         assert [argument.name for argument in arguments if not argument.help] == [], name
@@ -61,14 +66,14 @@ def test_help_of_every_task_explains_every_option(
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_options_are_those_that_users_type(name: str) -> None:
-    task = getattr(tasks, name)
+    task = getattr(tasks, name.replace("-", "_"))
     arguments = {argument.name.replace("_", "-"): argument for argument in task.get_arguments()}
 
     assert set(arguments) == {"env", *OPTIONS[name].split()}
     assert {option for option, argument in arguments.items() if argument.positional} <= {"name"}
 
 
-@pytest.mark.parametrize("name", ["register", "unregister"])
+@pytest.mark.parametrize("name", ["register", "unregister", "destroy"])
 def test_what_a_pipeline_says_is_all_by_name(name: str) -> None:
     """A value that slips in as a positional argument would be taken for a folder or a name."""
     assert [argument.name for argument in getattr(tasks, name).get_arguments() if argument.positional] == []
@@ -96,6 +101,10 @@ def test_several_flows_and_parameters_can_be_named() -> None:
         ("run sales --param day", "--param 'day' is not key=value"),
         ("register --json --env locla", "did you mean local?"),
         ("unregister --env locla", "did you mean local?"),
+        ("deploy --plan nosuch --env dev", "there is no plan nosuch"),
+        ("deploy --env prod", "add --yes to go on without being asked"),
+        ("destroy --env prod --yes", "add --name prod"),
+        ("destroy --env dev --yes --name prod", "--name is prod, the environment is dev"),
     ],
 )
 def test_wrong_option_is_told_before_anything_is_asked_or_done(command: str, message: str) -> None:
@@ -131,6 +140,19 @@ def test_agent_wants_to_know_the_direction() -> None:
     assert answer.returncode == 1
     assert "--up or --down" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("command", ["plan", "deploy", "destroy"])
+def test_help_tells_the_exit_codes(command: str) -> None:
+    assert "xit code" in _run("--help", command).stdout
+
+
+def test_settings_are_shown_to_whom_has_no_access() -> None:
+    """A pipeline reads from them which role it has to take on."""
+    shown = json.loads(_run("settings", "--env", "prod", "--json").stdout)
+
+    assert shown["environment"] == "prod"
+    assert shown["deploy_role"].endswith(f"{shown['aws_account_id']}:role/prod_dataflow_automation_deploy")
 
 
 def test_destroy_without_a_terminal_needs_yes() -> None:

@@ -1,5 +1,6 @@
 import dataclasses
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,14 +27,16 @@ def _value(secret: tuple[Any, Outputs]) -> str:
 
 
 def test_key_is_put_into_the_empty_secret(environment: Environment, secret: tuple[Any, Outputs]) -> None:
-    assert store(environment, secret[1]) is True
+    since = store(environment, secret[1])
+
+    assert datetime.now(UTC) - since < timedelta(minutes=1)
     assert _value(secret) == "first-key"
 
 
 def test_same_key_is_not_written_again(environment: Environment, secret: tuple[Any, Outputs]) -> None:
-    store(environment, secret[1])
+    since = store(environment, secret[1])
 
-    assert store(environment, secret[1]) is False
+    assert store(environment, secret[1]) == since
     versions = secret[0].list_secret_version_ids(SecretId=secret[1].prefect_key_secret_arn)["Versions"]
     assert len(versions) == 1
 
@@ -41,10 +44,11 @@ def test_same_key_is_not_written_again(environment: Environment, secret: tuple[A
 def test_other_key_takes_the_place_of_the_first(
     environment: Environment, secret: tuple[Any, Outputs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store(environment, secret[1])
+    first = store(environment, secret[1])
     monkeypatch.setenv("PREFECT_AGENT_TOKEN", "second-key")
+    second = store(environment, secret[1])
 
-    assert store(environment, secret[1]) is True
+    assert second >= first
     assert _value(secret) == "second-key"
 
 

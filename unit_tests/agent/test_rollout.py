@@ -2,7 +2,7 @@ import contextlib
 import dataclasses
 import types
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +13,9 @@ from environments.settings import Environment
 from infra.terraform import Outputs
 
 Aws = Callable[[str], Any]
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+BEFORE, AFTER = CREATED - timedelta(seconds=1), CREATED + timedelta(seconds=1)
+"""Before and after the agent's running task was created."""
 
 
 class Ecs:
@@ -64,7 +67,7 @@ class Ecs:
 @pytest.fixture
 def ecs(outputs: Outputs, monkeypatch: pytest.MonkeyPatch) -> Ecs:
     fake = Ecs(outputs)
-    fake.tasks["RUNNING"] = [{"taskArn": "arn:task/cluster/one"}]
+    fake.tasks["RUNNING"] = [{"taskArn": "arn:task/cluster/one", "createdAt": CREATED}]
     monkeypatch.setattr(rollout, "client", lambda *_: fake)
     monkeypatch.setattr(rollout, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(rollout, "STEADY_TIMEOUT_SECONDS", 5)
@@ -74,26 +77,26 @@ def ecs(outputs: Outputs, monkeypatch: pytest.MonkeyPatch) -> Ecs:
 
 
 def test_service_that_runs_what_it_should_is_left_alone(environment: Environment, outputs: Outputs, ecs: Ecs) -> None:
-    rollout.roll_out(environment, outputs, key_changed=False)
+    rollout.roll_out(environment, outputs, BEFORE)
 
     assert ecs.updates == []
 
 
 @pytest.mark.parametrize(
-    ("before", "key_changed", "forced"),
+    ("before", "key_since", "forced"),
     [
-        ({"taskDefinition": "dev_dataflow_automation_agent:1"}, False, False),
-        ({"desiredCount": 0}, False, False),
-        ({"desiredCount": 0}, True, False),
-        ({}, True, True),
+        ({"taskDefinition": "dev_dataflow_automation_agent:1"}, BEFORE, False),
+        ({"desiredCount": 0}, BEFORE, False),
+        ({"desiredCount": 0}, AFTER, False),
+        ({}, AFTER, True),
     ],
     ids=["new-revision", "was-down", "was-down-and-new-key", "new-key"],
 )
 def test_service_is_updated_when_something_changed(
-    environment: Environment, outputs: Outputs, ecs: Ecs, before: dict[str, Any], key_changed: bool, forced: bool
+    environment: Environment, outputs: Outputs, ecs: Ecs, before: dict[str, Any], key_since: datetime, forced: bool
 ) -> None:
     ecs.service |= before
-    rollout.roll_out(environment, outputs, key_changed)
+    rollout.roll_out(environment, outputs, key_since)
     [update] = ecs.updates
 
     assert update["taskDefinition"] == outputs.agent_task_definition_arn
@@ -101,8 +104,32 @@ def test_service_is_updated_when_something_changed(
     assert update["forceNewDeployment"] is forced
 
 
+def test_agent_that_an_interrupted_deploy_left_with_another_key_is_replaced(
+    environment: Environment, outputs: Outputs, ecs: Ecs
+) -> None:
+    """One of two tasks was replaced then; the key is in the secret, and nothing else has changed."""
+    ecs.service |= {"desiredCount": 2, "runningCount": 2}
+    ecs.tasks["RUNNING"].append({"taskArn": "arn:task/cluster/one", "createdAt": AFTER + timedelta(seconds=1)})
+    rollout.roll_out(environment, outputs, AFTER, 2)
+
+    assert ecs.updates[0]["forceNewDeployment"] is True
+
+
+@pytest.mark.parametrize(("count", "updates"), [(1, 1), (0, 0)])
+def test_new_key_replaces_agents_and_changes_nothing_else_of_the_service(
+    environment: Environment, outputs: Outputs, ecs: Ecs, count: int, updates: int
+) -> None:
+    """Neither the number of agents, nor their revision: that of Terraform may never have been rolled out."""
+    ecs.service |= {"taskDefinition": "dev_dataflow_automation_agent:1", "desiredCount": count, "runningCount": count}
+    ecs.tasks["RUNNING"] = ecs.tasks["RUNNING"][:count]
+    rollout.replace_older(dataclasses.replace(environment, agent_count=3), outputs, AFTER)
+
+    assert len(ecs.updates) == updates
+    assert (ecs.service["taskDefinition"], ecs.service["desiredCount"]) == ("dev_dataflow_automation_agent:1", count)
+
+
 def test_count_given_goes_before_the_settings(environment: Environment, outputs: Outputs, ecs: Ecs) -> None:
-    rollout.roll_out(environment, outputs, False, 0)
+    rollout.roll_out(environment, outputs, None, 0)
 
     assert ecs.updates[0]["desiredCount"] == 0
 
@@ -164,7 +191,7 @@ def test_agent_that_is_down_needs_nobody_online(
     ecs.tasks["RUNNING"] = []
     ecs.service |= {"desiredCount": 0, "runningCount": 0}
 
-    rollout.roll_out(environment, outputs, False, 0)
+    rollout.roll_out(environment, outputs, None, 0)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +279,7 @@ def test_request_to_ecs_is_one_that_ecs_takes(
 ) -> None:
     monkeypatch.setattr(rollout, "wait_until_steady", lambda *_: None)
     ecs = _service(aws_mocked, outputs, 0)
-    rollout.roll_out(environment, outputs, key_changed=True)
+    rollout.roll_out(environment, outputs, AFTER)
     [service] = ecs.describe_services(cluster=outputs.agent_cluster, services=[outputs.agent_service])["services"]
 
     assert service["taskDefinition"] == outputs.agent_task_definition_arn
@@ -262,7 +289,7 @@ def test_request_to_ecs_is_one_that_ecs_takes(
 def test_service_that_is_gone_says_deploy(environment: Environment, outputs: Outputs, aws_mocked: Aws) -> None:
     aws_mocked("ecs").create_cluster(clusterName=outputs.agent_cluster)
     with pytest.raises(PlatformError) as caught:
-        rollout.roll_out(environment, outputs, False)
+        rollout.roll_out(environment, outputs)
 
     assert "is gone" in caught.value.what
     assert caught.value.todo == "invoke deploy --env dev"

@@ -2,6 +2,7 @@ import base64
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -161,15 +162,43 @@ def test_without_task_metadata_the_host_name_tells_agents_apart(
     assert start_agent.task_id() == os.uname().nodename
 
 
-@pytest.mark.parametrize(("code", "expected"), [(200, 0), (503, 1), (404, 1)])
-def test_health_check_follows_the_worker(
-    http_server: Server, monkeypatch: pytest.MonkeyPatch, code: int, expected: int
-) -> None:
-    monkeypatch.setattr(start_agent, "HEALTH_URL", http_server.url)
+@pytest.fixture
+def seen(prefect: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The file by which a health check knows that the agent was seen online; worker and Prefect are one server."""
+    monkeypatch.setattr(start_agent, "HEALTH_URL", f"{prefect.url}/health")
+    monkeypatch.setattr(start_agent, "SEEN_ONLINE", str(tmp_path / "seen"))
     monkeypatch.setattr(sys, "argv", ["start_agent.py", "--check"])
-    http_server.answer(code)
+    return tmp_path / "seen"
+
+
+@pytest.mark.parametrize(("code", "expected"), [(200, 0), (503, 1), (404, 1)])
+def test_health_check_follows_the_worker(seen: Path, prefect: Server, code: int, expected: int) -> None:
+    seen.touch()
+    prefect.answer(code)
 
     assert start_agent.main() == expected
+    assert [path for _, path, _ in prefect.requests] == ["/health"]
+
+
+def test_agent_is_healthy_once_prefect_has_shown_it_online(seen: Path, prefect: Server) -> None:
+    """ECS stops the agent before it then: not while nobody would take runs."""
+    name = start_agent.agent_name()
+    answers = [b"[]", json.dumps([{"name": f"{name}_other"}]).encode(), json.dumps([{"name": name}]).encode()]
+    prefect.answers = [(200, body) for answer in answers for body in (b"{}", answer)] + [(200, b"{}"), (200, b"[]")]
+
+    assert [start_agent.main() for _ in range(5)] == [1, 1, 0, 0, 0]
+    paths = [path for _, path, _ in prefect.requests]
+    assert paths == ["/health", f"/api/work_pools/{PROJECT}/workers/filter"] * 3 + ["/health"] * 2
+
+
+@pytest.mark.parametrize("answer", [(500, b"{}"), (401, b"{}"), (200, b"no json"), (200, b"[{}]")])
+def test_agent_of_which_prefect_says_nothing_is_not_healthy_yet(
+    seen: Path, prefect: Server, answer: tuple[int, bytes]
+) -> None:
+    prefect.answers = [(200, b"{}"), answer]
+
+    assert start_agent.main() == 1
+    assert not seen.exists()
 
 
 def test_health_check_fails_when_nobody_listens(http_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

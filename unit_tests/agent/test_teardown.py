@@ -1,4 +1,7 @@
+import contextlib
 import dataclasses
+import io
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +10,7 @@ import pytest
 from agent import teardown
 from environments.errors import PlatformError
 from environments.settings import Environment
-from infra import terraform
+from infra import terraform_errors
 from infra.images import ensure_repository
 from infra.state import bucket_name, ensure_bucket
 
@@ -42,12 +45,18 @@ def _left(aws_mocked: Aws) -> tuple[list[str], list[str]]:
 
 def test_everything_of_the_environment_goes(environment: Environment, aws_mocked: Aws, calls: list[str]) -> None:
     _workflows(aws_mocked, environment)
-    ensure_bucket(environment)
     teardown.destroy(environment)
 
     assert calls == ["project", "terraform"]
     assert _left(aws_mocked) == ([], [])
-    assert aws_mocked("s3").list_buckets()["Buckets"] == []
+
+
+def test_state_bucket_stays_for_the_next_deploy(environment: Environment, aws_mocked: Aws, calls: list[str]) -> None:
+    """It belongs to the account, and the deploy role may not make it again."""
+    ensure_bucket(environment)
+    teardown.destroy(environment)
+
+    assert [bucket["Name"] for bucket in aws_mocked("s3").list_buckets()["Buckets"]] == [bucket_name(environment)]
 
 
 @pytest.mark.parametrize("name", ["dev2", "prod", "de"])
@@ -77,7 +86,7 @@ def test_environment_without_a_state_bucket_was_not_deployed(
     environment: Environment, aws_mocked: Aws, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def destroy(*_: Any) -> None:
-        raise terraform.failure(environment, "init", 'Error: S3 bucket "dev-..." does not exist.')
+        raise terraform_errors.failure(environment, "init", 'Error: S3 bucket "dev-..." does not exist.')
 
     monkeypatch.setattr(teardown.terraform, "destroy", destroy)
     _workflows(aws_mocked, environment)
@@ -86,18 +95,18 @@ def test_environment_without_a_state_bucket_was_not_deployed(
     assert _left(aws_mocked) == ([], [])
 
 
-def test_terraform_that_fails_keeps_its_state(
+def test_terraform_that_fails_ends_the_teardown(
     environment: Environment, aws_mocked: Aws, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def destroy(*_: Any) -> None:
         raise PlatformError("terraform destroy failed", "DependencyViolation")
 
     monkeypatch.setattr(teardown.terraform, "destroy", destroy)
-    bucket = ensure_bucket(environment)
+    _workflows(aws_mocked, environment)
     with pytest.raises(PlatformError, match="DependencyViolation"):
         teardown.destroy(environment)
 
-    assert [entry["Name"] for entry in aws_mocked("s3").list_buckets()["Buckets"]] == [bucket]
+    assert _left(aws_mocked)[0] == ["dev_sales"]
 
 
 def test_credentials_of_another_account_destroy_nothing(
@@ -129,3 +138,66 @@ def test_repositories_that_register_did_not_make_stay(
     teardown.destroy(environment)
 
     assert _left(aws_mocked)[0] == [f"{environment.name}_of_another_team"]
+
+
+class Answer:
+    """A terminal on which somebody types one line."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self) -> str:
+        return f"{self.line}\n"
+
+
+@pytest.mark.parametrize(
+    ("yes", "name", "typed", "goes"),
+    [
+        (False, "", "prod", True),
+        (False, "", "yes", False),
+        (True, "", "yes", False),
+        (True, "", "prod", True),
+        (False, "prod", None, True),
+        (True, "prod", None, True),
+        (True, "dev", None, False),
+    ],
+)
+def test_prod_goes_only_by_its_name(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch, yes: bool, name: str, typed: str | None, goes: bool
+) -> None:
+    if typed:
+        monkeypatch.setattr(sys, "stdin", Answer(typed))
+    prod = dataclasses.replace(environment, name="prod")
+    with contextlib.nullcontext() if goes else pytest.raises(PlatformError, match="nothing was changed"):
+        teardown.confirm(prod, yes, name)
+
+
+def test_scripts_are_told_what_to_say_for_prod(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is not `--yes`, which a script for dev may have been copied with."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(PlatformError) as caught:
+        teardown.confirm(dataclasses.replace(environment, name="prod"), True, "")
+
+    assert "--name prod" in caught.value.todo
+    assert "--yes" not in caught.value.todo
+
+
+@pytest.mark.parametrize(
+    ("yes", "name", "typed", "goes"),
+    [
+        (True, "", "", True),
+        (False, "dev", "", True),
+        (False, "", "yes", True),
+        (False, "", "dev", False),
+        (True, "prod", "", False),
+    ],
+)
+def test_other_environments_go_with_a_yes(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch, yes: bool, name: str, typed: str, goes: bool
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Answer(typed))
+    with contextlib.nullcontext() if goes else pytest.raises(PlatformError, match="nothing was changed"):
+        teardown.confirm(environment, yes, name)

@@ -1,4 +1,3 @@
-# ruff: noqa: PT012 - the block with its steps is what raises
 import contextlib
 import inspect
 import subprocess
@@ -330,6 +329,20 @@ def test_any_other_answer_stops(monkeypatch: pytest.MonkeyPatch, answer: str) ->
     monkeypatch.setattr(sys, "stdin", Terminal(answer))
     with pytest.raises(PlatformError, match="nothing was changed"):
         confirm("All goes.", False)
+
+
+def test_end_of_input_is_no_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when Ctrl-D is pressed."""
+    monkeypatch.setattr(sys, "stdin", Terminal(""))
+    with pytest.raises(PlatformError, match="nothing was changed"):
+        confirm("All goes.")
+
+
+@pytest.mark.parametrize(("answer", "goes"), [("prod", True), ("yes", False)])
+def test_question_may_want_another_answer(monkeypatch: pytest.MonkeyPatch, answer: str, goes: bool) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
+    with contextlib.nullcontext() if goes else pytest.raises(PlatformError, match="nothing was changed"):
+        confirm("All goes.", wanted="prod")
 
 
 def test_where_nobody_can_be_asked_the_option_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

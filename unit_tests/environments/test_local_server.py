@@ -1,5 +1,7 @@
 import asyncio
+import base64
 import contextlib
+import json
 import socket
 import urllib.request
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from environments.local_server import check_schemas_once, let_writers_wait, listen
+from environments.local_server import check_schemas_once, let_writers_wait, listen, taking_keys
 
 
 def test_listens_on_the_address_given_and_no_other(loopback: str) -> None:
@@ -147,6 +149,80 @@ def test_prefect_alone_still_refuses_one_of_them(tmp_path: Path) -> None:
 
     assert number == 1
     assert ["database is locked" in str(error) for error in outcome if error] == [True]
+
+
+OWN = "own:word"
+
+
+async def _through(key_file: Path, scope: dict[str, Any], *events: dict[str, Any]) -> tuple[Any, list[Any]]:
+    """What the Prefect server gets to see of a request: its scope, and the events it receives."""
+    seen: list[Any] = []
+    coming = list(events)
+
+    async def application(scope: dict[str, Any], receive: Any, _: Any) -> None:
+        seen.append(scope)
+        seen.extend([await receive() for _ in events])
+
+    async def receive() -> dict[str, Any]:
+        return coming.pop(0)
+
+    await taking_keys(application, key_file, OWN)(scope, receive, None)
+    return seen[0], seen[1:]
+
+
+def _login(key: str) -> bytes:
+    return b"Basic " + base64.b64encode(key.encode())
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    (tmp_path / "key").write_text("local:present")
+    (tmp_path / "key_earlier").write_text("local:earlier\nlocal:oldest")
+    return tmp_path / "key"
+
+
+@pytest.mark.parametrize("key", ["local:present", "local:earlier", "local:oldest"])
+def test_request_with_a_key_that_is_taken_gets_in(key_file: Path, key: str) -> None:
+    scope = {"type": "http", "headers": [(b"host", b"x"), (b"authorization", _login(key))]}
+    seen, _ = asyncio.run(_through(key_file, scope))
+
+    assert seen["headers"] == [(b"host", b"x"), (b"authorization", _login(OWN))]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [_login("local:other"), _login(""), b"Basic %%%", b"Basic", b"", b"Bearer local:present", _login("local:\u00e9")],
+)
+def test_any_other_login_goes_on_as_it_came(key_file: Path, value: bytes) -> None:
+    """The server refuses it."""
+    scope = {"type": "http", "headers": [(b"authorization", value)]}
+    seen, _ = asyncio.run(_through(key_file, scope))
+
+    assert seen == scope
+
+
+def test_key_is_taken_or_refused_as_soon_as_the_file_says_so(key_file: Path) -> None:
+    scope = {"type": "http", "headers": [(b"authorization", _login("local:earlier"))]}
+    before, _ = asyncio.run(_through(key_file, scope))
+    (key_file.parent / "key_earlier").unlink()
+    after, _ = asyncio.run(_through(key_file, scope))
+
+    assert (before["headers"][0][1], after["headers"][0][1]) == (_login(OWN), _login("local:earlier"))
+
+
+@pytest.mark.parametrize(("token", "becomes"), [("local:earlier", OWN), ("local:other", "local:other")])
+def test_websocket_logs_in_with_its_first_message(key_file: Path, token: str, becomes: str) -> None:
+    events = [
+        {"type": "websocket.connect"},
+        {"type": "websocket.receive", "text": json.dumps({"type": "auth", "token": token})},
+        {"type": "websocket.receive", "text": "no json"},
+        {"type": "websocket.receive", "text": None, "bytes": b"x"},
+        {"type": "websocket.receive", "text": '["a list"]'},
+    ]
+    _, seen = asyncio.run(_through(key_file, {"type": "websocket", "headers": []}, *events))
+
+    assert json.loads(seen[1]["text"]) == {"type": "auth", "token": becomes}
+    assert [seen[0], *seen[2:]] == [events[0], *events[2:]]
 
 
 def test_unit_tests_reach_no_network() -> None:

@@ -11,6 +11,7 @@ import pytest
 from environments import local_stack
 from environments.errors import PlatformError
 from environments.local_server import listen
+from environments.secrets import local_root_keys
 from environments.settings import Environment
 from unit_tests.conftest import Server
 
@@ -126,12 +127,41 @@ def test_both_servers_stay_on_the_ports_of_the_settings(local: Environment) -> N
         assert server.command[6:] == ("--gateway", "172.30.0.1", "--bridge", "dataflow4566", "--network", "abc")
 
 
-def test_key_of_the_prefect_server_is_in_no_command_line_and_no_log(local: Environment) -> None:
+def test_servers_that_run_are_not_started_again(local: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting asks the Docker engine and wants a key: `invoke plan` needs neither."""
+    states, started = {"emulated AWS": "running", "Prefect server": "running"}, []
+    monkeypatch.setattr(local_stack, "state", lambda _: states)
+    monkeypatch.setattr(local_stack, "start", started.append)
+    local_stack.ensure_running(local)
+
+    assert started == []
+    states["Prefect server"] = "not answering"
+    local_stack.ensure_running(local)
+    assert started == [local]
+
+
+def test_key_of_the_prefect_server_is_in_no_command_line_no_variable_and_no_log(local: Environment) -> None:
     for server in local_stack.servers(local, NETWORK):
         key = local_stack.local_prefect_key(local)
 
         assert key not in repr(server)
         assert key not in " ".join(server.command)
+        assert key not in server.variables.values()
+
+
+def test_emulated_aws_enforces_iam_and_has_a_root_user_of_its_own(
+    local: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "real")
+    aws, prefect = local_stack.servers(local, NETWORK)
+    keys = local_root_keys(local)
+
+    assert aws.variables["AUTH"] == "true"
+    assert aws.variables.items() >= keys.items()
+    assert not keys.keys() & prefect.variables.keys()
+    for server in (aws, prefect):
+        assert keys["AWS_SECRET_ACCESS_KEY"] not in repr(server)
+        assert keys["AWS_SECRET_ACCESS_KEY"] not in " ".join(server.command)
 
 
 def test_data_of_the_servers_lies_in_the_folder_that_destroy_removes(local: Environment) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from environments.errors import PlatformError
 from environments.settings import ROOT, Environment
-from infra import terraform
+from infra import terraform, terraform_errors
 from infra.images import ensure_repository
 from infra.state import bucket_name
 from infra.terraform import Outputs
@@ -28,13 +28,13 @@ Lock Info:
   Who:       root@vm
   Version:   1.11.4
   Created:   2026-11-23 06:12:43.639849834 +0000 UTC
-  Info:      
+  Info:      {""}
 
 
 Terraform acquires a state lock to protect the state from being written
 by multiple users at the same time. Please resolve the issue above and try
 again. For most commands, you can disable locking with the "-lock=false"
-flag, but this is not recommended."""  # noqa: W291 - as Terraform writes it
+flag, but this is not recommended."""
 LOCK_ERROR = "Error acquiring the state lock"
 FRAMED = "\n".join(["╷", f"│ Error: {LOCK_ERROR}", "│ ", *(f"│ {line}" for line in LOCK_DETAIL.splitlines()), "╵", ""])
 
@@ -76,7 +76,7 @@ def deployed(fake_terraform: FakeTerraform, outputs: Outputs) -> FakeTerraform:
 
 @pytest.mark.parametrize("words", [f"Error: {LOCK_ERROR}\n\n{LOCK_DETAIL}", f"{LOCK_ERROR}\n{LOCK_DETAIL}"])
 def test_held_lock_says_who_since_when_and_how_to_release_it(environment: Environment, words: str) -> None:
-    error = terraform.failure(environment, "apply", words)
+    error = terraform_errors.failure(environment, "apply", words)
 
     assert "lock" in error.what
     assert "root@vm" in error.why
@@ -85,13 +85,13 @@ def test_held_lock_says_who_since_when_and_how_to_release_it(environment: Enviro
 
 
 def test_other_failures_are_told_in_the_words_of_terraform(environment: Environment) -> None:
-    error = terraform.failure(environment, "apply", "Error: no such region")
+    error = terraform_errors.failure(environment, "apply", "Error: no such region")
 
     assert (error.what, error.why) == ("terraform apply failed", "Error: no such region")
 
 
 def test_missing_bucket_of_another_command_is_no_missing_deployment(environment: Environment) -> None:
-    error = terraform.failure(environment, "apply", 'Error: S3 bucket "logs" does not exist')
+    error = terraform_errors.failure(environment, "apply", 'Error: S3 bucket "logs" does not exist')
 
     assert error.what == "terraform apply failed"
 
@@ -99,7 +99,7 @@ def test_missing_bucket_of_another_command_is_no_missing_deployment(environment:
 def test_frame_around_a_message_is_taken_away() -> None:
     framed = "╷\n│ Error: bad value\n│ \n│   on main.tf line 3:\n│    3:   x = │ y\n╵\n"
 
-    assert terraform._readable(framed) == "Error: bad value\n  on main.tf line 3:\n   3:   x = │ y"
+    assert terraform_errors.readable(framed) == "Error: bad value\n  on main.tf line 3:\n   3:   x = │ y"
 
 
 def test_terraform_of_the_bootstrap_goes_before_the_one_on_path(
@@ -211,6 +211,8 @@ def test_local_sends_terraform_to_the_emulator(
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "real")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "real")
+    given = {"AWS_ACCESS_KEY_ID": "a", "AWS_SESSION_TOKEN": "b", "AWS_ENDPOINT_URL": local.aws_endpoint_url}
+    monkeypatch.setattr(terraform, "aws_variables", lambda _: given)
     fake_terraform.answers("output", _output_json(outputs))
     terraform.outputs(local)
     variables = fake_terraform.environment("init").splitlines()
@@ -273,7 +275,7 @@ Error: operation error S3: ListObjectsV2, https response error StatusCode: 404, 
         terraform.outputs(environment)
 
     assert caught.value.what == "environment dev is not deployed"
-    assert caught.value.todo == "invoke deploy --env dev"
+    assert caught.value.todo.startswith("invoke bootstrap-account --env dev")
 
 
 def test_lock_that_another_command_meets_is_explained_too(
@@ -401,26 +403,58 @@ def test_words_between_the_events_do_no_harm(environment: Environment, deployed:
     assert terraform.apply(environment, TAG).aws_region == "eu-west-1"
 
 
-@pytest.mark.parametrize(("code", "expected"), [(0, 0), (2, 2)])
+@pytest.mark.parametrize("code", [0, 2])
 def test_plan_gives_the_code_that_tells_whether_something_would_change(
-    environment: Environment,
-    fake_terraform: FakeTerraform,
-    aws_mocked: Callable[[str], Any],
-    code: int,
-    expected: int,
+    environment: Environment, fake_terraform: FakeTerraform, code: int
 ) -> None:
-    fake_terraform.answers("plan", code=code)
+    fake_terraform.answers("plan", stderr="a warning of the program itself", code=code)
 
-    assert terraform.plan(environment, TAG) == expected
+    assert terraform.plan(environment, TAG) == code
     assert "-detailed-exitcode" in fake_terraform.arguments("plan")
 
 
-def test_plan_that_fails_is_an_error(
-    environment: Environment, fake_terraform: FakeTerraform, aws_mocked: Callable[[str], Any]
+def test_plan_asks_nobody_and_locks_nothing(environment: Environment, fake_terraform: FakeTerraform) -> None:
+    """AWS would be asked for in vain here, and there is no key of Prefect."""
+    terraform.plan(environment, TAG)
+    arguments = fake_terraform.arguments("plan")
+
+    assert {"-lock=false", "-input=false", "-no-color", f"-var=agent_image_tag={TAG}"} <= set(arguments)
+    assert not any(argument.startswith("-out") for argument in arguments)
+    assert fake_terraform.calls() == ["init", "plan"]
+
+
+def test_plan_is_saved_where_it_is_wanted(
+    environment: Environment, fake_terraform: FakeTerraform, tmp_path: Path
 ) -> None:
-    fake_terraform.answers("plan", code=1)
-    with pytest.raises(PlatformError, match="plan failed"):
+    terraform.plan(environment, TAG, tmp_path / "plan")
+
+    assert f"-out={tmp_path / 'plan'}" in fake_terraform.arguments("plan")
+
+
+def test_plan_that_fails_is_told_in_the_words_of_terraform(
+    environment: Environment, fake_terraform: FakeTerraform
+) -> None:
+    fake_terraform.answers("plan", stderr="╷\n│ Error: no such region\n╵\n", code=1)
+    with pytest.raises(PlatformError) as caught:
         terraform.plan(environment, TAG)
+
+    assert (caught.value.what, caught.value.why) == ("terraform plan failed", "Error: no such region")
+
+
+def test_saved_plan_is_applied_as_it_is(environment: Environment, deployed: FakeTerraform, outputs: Outputs) -> None:
+    """Settings beside a plan would be refused by Terraform."""
+    assert terraform.apply(environment, TAG, saved=Path("/saved/plan")) == outputs
+    assert deployed.arguments("apply")[-1] == "/saved/plan"
+    assert set(deployed.arguments("apply")) == {"apply", "-json", "-input=false", "/saved/plan"}
+
+
+def test_stale_plan_is_refused_with_what_to_do(environment: Environment, deployed: FakeTerraform) -> None:
+    detail = "The given plan file can no longer be applied because the state was changed by another operation."
+    deployed.answers("apply", _lines(_error("Saved plan is stale", detail)), code=1)
+    with pytest.raises(PlatformError, match="the plan is stale; nothing was changed") as caught:
+        terraform.apply(environment, TAG, saved=Path("/saved/plan"))
+
+    assert "invoke plan --env dev --out" in caught.value.todo
 
 
 def test_destroy_asks_nothing_and_passes_the_same_settings(

@@ -1,0 +1,51 @@
+"""What Terraform says when it fails, as errors of ours."""
+
+import re
+from typing import Any
+
+from environments.errors import PlatformError
+from environments.settings import Environment
+from infra.state import bucket_name
+
+
+def failure(environment: Environment, command: str, words: str) -> PlatformError:
+    """The error for a Terraform run that failed: what users can mend is explained, the rest is in Terraform's words."""
+    held = {
+        name: value.strip()
+        for name, value in re.findall(r"^\s*(ID|Who|Created|Operation):\s*(.+)$", words, re.MULTILINE)
+    }
+    if "Error acquiring the state lock" in words and held:
+        return PlatformError(
+            "another run holds the lock of this environment",
+            f"{held.get('Who')} since {held.get('Created')} ({held.get('Operation')})",
+            f"wait for it; if that run is dead for sure: invoke unlock {held.get('ID')} --env {environment.name}",
+        )
+    if command == "init" and "bucket" in words and "does not exist" in words:
+        return PlatformError(
+            f"environment {environment.name} is not deployed",
+            f"there is no state bucket {bucket_name(environment)}",
+            f"invoke deploy --env {environment.name}"
+            if environment.is_local
+            else f"invoke bootstrap-account --env {environment.name} makes it, once per account; then invoke deploy",
+        )
+    if "Saved plan is stale" in words:
+        return PlatformError(
+            "the plan is stale; nothing was changed",
+            f"environment {environment.name} was changed after the plan was made",
+            f"plan again, and look at it: invoke plan --env {environment.name} --out FILE",
+        )
+    return PlatformError(f"terraform {command} failed", words)
+
+
+def diagnostic(event: dict[str, Any]) -> list[str]:
+    """The lines of an error among Terraform's JSON events: what, where, and more on it."""
+    told = event.get("diagnostic", {})
+    place = told.get("range", {})
+    where = f"{place['filename']}:{place['start']['line']}" if place else told.get("address", "")
+    return [line for line in (told.get("summary", event.get("@message", "")), where, told.get("detail", "")) if line]
+
+
+def readable(words: str) -> str:
+    """Terraform's message without the frame it draws around it."""
+    lines = [re.sub(r"^[│╷╵]\s?", "", line).rstrip() for line in words.splitlines()]
+    return "\n".join(line for line in lines if line)
