@@ -398,9 +398,7 @@ image_make() {
 }
 
 debian_mirror() { # LABEL: the mirror this machine's apt has for it, if any
-    # shellcheck disable=SC2016 # the format is apt's
-    apt-get indextargets --format '$(LABEL)|$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' |
-        sed -n "s/^$1|//p" | head -n 1
+    apt-get indextargets 'Created-By: Packages' 'Origin: Debian' "Label: $1" | sed -n 's/^Repo-URI: //p' | head -n 1
 }
 
 build_image() {
@@ -413,14 +411,13 @@ build_image() {
     [ -z "$security" ] || sources+=("deb [signed-by=$keyring] $security $BASE_SUITE-security main")
 
     scrap=$(mktemp "${TMPDIR:-/var/tmp}/base-image-XXXXXX.tar")
-    # shellcheck disable=SC2016 # $1 is the hook's
     # usr-is-merged stands in for usrmerge, which would bring 50 MB of Perl.
     # The host's certificates go in: what is built on this image uses the same network.
     as_root mmdebstrap --variant=apt --include=python3,python3-venv,ca-certificates,usr-is-merged \
         --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/info/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-        --customize-hook='ln -s python3 "$1/usr/bin/python"' \
+        --customize-hook="ln -s python3 \"\$1/usr/bin/python\"" \
         --customize-hook="upload $CA_BUNDLE $CA_BUNDLE" \
         --format=tar "$BASE_SUITE" - ${sources[@]+"${sources[@]}"} >"$scrap"
     import_image "$scrap"
@@ -459,7 +456,7 @@ main() {
         *) usage >&2 && return 2 ;;
     esac
 
-    local lanes=() names pid failed=false
+    local lanes=() steps names pid failed=false
     if $check_only; then
         local complete=true
         for step in curl python tools terraform provider engine image; do ensure "$step"; done
@@ -477,9 +474,9 @@ main() {
     # Job control gives each lane a process group, so that Ctrl-C ends all that it has started.
     set -m
     trap 'for pid in "${lanes[@]}"; do kill -- "-$pid" 2>/dev/null || true; done; echo; echo Interrupted.; exit 130' INT TERM
-    for names in 'tools' 'terraform provider' 'engine image'; do
-        # shellcheck disable=SC2086 # a list of words
-        (lane $names) </dev/null &
+    for steps in 'tools' 'terraform provider' 'engine image'; do
+        read -ra names <<<"$steps"
+        (lane "${names[@]}") </dev/null &
         lanes+=($!)
     done
     for pid in "${lanes[@]}"; do

@@ -48,7 +48,7 @@ def _croniter() -> Any:
 
 def _rrule(text: str) -> str:
     """Check a recurrence rule and give it the start that Prefect gives one without, so that its answer is the same."""
-    from dateutil.rrule import rrulestr  # type: ignore[import-untyped]
+    from dateutil.rrule import rrulestr
 
     upper = text.upper()
     try:

@@ -10,7 +10,7 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from environments.errors import PlatformError
 
@@ -37,9 +37,10 @@ class Reading:
         """The line of a place, how the author would name it from the entry on (`schedules[0].cron`), and its value."""
         value, line, parts = self.document, 1, []
         for part in place:
-            if not isinstance(value, _Mapping | _List) or part not in value.lines:
+            lines = value.lines if isinstance(value, _Mapping | _List) else {}
+            if part not in lines:
                 break
-            line, value = value.lines[part], value[part]  # type: ignore[index]
+            line, value = lines[part], value[part]
             parts.append(f"[{part}]" if isinstance(part, int) else f".{part if part.isprintable() else repr(part)}")
         shown = parts[2:] if place[:1] == ("deployments",) and len(parts) > 2 else parts
         return line, "".join(shown).removeprefix(".") or "the file", value
@@ -76,8 +77,9 @@ def load(data: bytes, name: str) -> tuple[Any, Problems]:
             return document, loader.problems
         why = f"it is nested deeper than {MAXIMUM_DEPTH}, or has more than {MAXIMUM_VALUES} values, aliases filled in"
     except yaml.MarkedYAMLError as error:
-        mark, why = error.problem_mark or error.context_mark, ", ".join(filter(None, (error.context, error.problem)))
-        line, column = mark.line + 1, mark.column + 1
+        why = ", ".join(filter(None, (error.context, error.problem)))
+        if mark := error.problem_mark or error.context_mark:
+            line, column = mark.line + 1, mark.column + 1
     except UnicodeDecodeError as error:
         (line, column), why = _end_of(data[: error.start].decode()), "it is not UTF-8"
     except yaml.reader.ReaderError as error:
@@ -104,7 +106,7 @@ class _List(list[Any]):
     lines: Mapping[str | int, int]
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+class _Loader(yaml.SafeLoader):
     """Takes from YAML what JSON has too; keys stay as they are written, and so do dates."""
 
     def __init__(self, text: str) -> None:
@@ -156,6 +158,8 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         """Make a list, in two steps too."""
         items = _List()
         yield items
+        if not isinstance(node, yaml.SequenceNode):
+            raise yaml.MarkedYAMLError(problem="this is no list", problem_mark=node.start_mark)
         items.extend(self.construct_sequence(node))
         items.lines = {position: item.start_mark.line + 1 for position, item in enumerate(node.value)}
 

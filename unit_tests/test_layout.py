@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +21,16 @@ IN_AN_IMAGE = {
     "agent/start_agent.py": set[str](),
     "register_action/describe_flows.py": {"prefect"},
 }
+SUPPRESSION = re.compile(
+    r"""\#\s*(?:
+        (?:ruff:\s*)?noqa\b | (?:type|mypy|pyright):\s*(?:ignore|disable|allow) | nosec\b | fmt:\s*(?:off|skip)
+        | isort:\s*skip | pragma:\s*no\s+cover | (?:checkov|trivy|tfsec):(?:skip|ignore) | tflint-ignore
+        | zizmor:\s*ignore | shellcheck\s+disable | hadolint\s+(?:global\s+)?ignore | parliament:\s*ignore
+    )(?:\[[^]]*\]|[=:\s]+[A-Z][A-Z0-9_]+(?:,\s*[A-Z][A-Z0-9_]+)*\b)?""",
+    re.VERBOSE,
+)
+"""Each checker's words for "not here", in a comment; what follows is the reason."""
+MOST_SUPPRESSIONS = 5
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 
@@ -77,11 +88,11 @@ def test_lock_names_no_index_and_nothing_without_a_hash(lock: Path) -> None:
 
 
 def test_every_lock_says_what_it_was_made_from() -> None:
-    assert {lock.stem for lock in LOCKS} == {"tools", "agent", "register", "uv"}
+    assert {lock.stem for lock in LOCKS} == {"tools", "agent", "register", "uv", "checkers", "checkov"}
     assert {file.stem for file in (ROOT / "requirements").glob("*.in")} == {lock.stem for lock in LOCKS}
 
 
-@pytest.mark.parametrize("name", ["tools", "agent", "register", "uv"])
+@pytest.mark.parametrize("name", [lock.stem for lock in LOCKS])
 def test_everything_asked_for_is_in_the_lock(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.in").read_text(encoding="utf-8")
     wanted = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?(?:==(\S+))?", text, re.MULTILINE)
@@ -96,3 +107,48 @@ def test_state_keys_and_data_never_get_into_git() -> None:
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8")
 
     assert re.search(r"^/?\.local/?$", ignored, re.MULTILINE)
+
+
+def _suppressions() -> dict[str, str]:
+    """The comments that switch a checker off in the project's files, by place, with their reasons."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    found = {}
+    for name in listed:
+        file = ROOT / name
+        if file.is_file() and file != Path(__file__).resolve():
+            for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+                if match := SUPPRESSION.search(line):
+                    found[f"{name}:{number}"] = line[match.end() :].strip(" :#-")
+    return found
+
+
+def test_there_are_at_most_five_exceptions_for_all_checkers_together_and_each_gives_its_reason() -> None:
+    found = _suppressions()
+
+    assert len(found) <= MOST_SUPPRESSIONS, found
+    assert {place: reason for place, reason in found.items() if len(reason.split()) < 4} == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("x = 1  # noqa: S105 - the name of a variable", "the name of a variable"),
+        ("# ruff: noqa: PT012", ""),
+        ("import yaml  # type: ignore[import-untyped]", ""),
+        ("y()  # type: ignore - it has none", "it has none"),
+        ("call()  # nosec B603", ""),
+        ("  #checkov:skip=CKV_AWS_1:nobody asks", "nobody asks"),
+        ("- uses: a/b@c # zizmor: ignore[unpinned-uses] ours", "ours"),
+        ("# shellcheck disable=SC2016 # the format is apt's", "the format is apt's"),
+        ("# hadolint ignore=DL3006", ""),
+        ("# hadolint global ignore=DL3006,DL3008", ""),
+        ("# parliament: ignore RESOURCE_STAR - a boundary", "a boundary"),
+        ("a = [1,]  # fmt: skip", ""),
+    ],
+)
+def test_words_of_every_checker_are_known(line: str, reason: str) -> None:
+    match = SUPPRESSION.search(line)
+
+    assert match
+    assert line[match.end() :].strip(" :#-") == reason

@@ -3,7 +3,7 @@ import threading
 from typing import Any
 
 import httpx
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 
 from environments.console import steps

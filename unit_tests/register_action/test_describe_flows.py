@@ -161,6 +161,13 @@ def printed(*answers: dict[str, Any]) -> bytes:
     return b"printed by a module\n\n" + json.dumps(answers).encode() + b"\n"
 
 
+def exited(code: int, stderr: bytes) -> ContainerError:
+    """A container that failed; docker-py hands on stderr in bytes, whatever its stubs say of it."""
+    container: Any = None
+    output: Any = stderr
+    return ContainerError(container, code, "python", "image", output)
+
+
 def test_flows_are_imported_in_the_image_without_network_and_rights(
     environment: Environment, engine: Containers, answers: Answers
 ) -> None:
@@ -207,7 +214,7 @@ def test_error_without_a_line_of_the_author_is_told_at_the_flow(environment: Env
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (ContainerError(None, 127, "python", "image", b"python: not found"), "python: not found"),  # type: ignore[arg-type]
+        (exited(127, b"python: not found"), "python: not found"),
         (APIError("no such file: python"), "no such file: python"),
         (b"/entrypoint.sh: unknown command python\n", "/entrypoint.sh: unknown command python"),
         (b"", "it printed nothing"),
@@ -229,7 +236,7 @@ def test_image_without_python_and_prefect_is_told_with_its_last_words(
 
 def test_import_without_end_is_told_with_its_place(environment: Environment, engine: Containers) -> None:
     cut_off = b'noise\nTimeout (0:02:00)!\n  File "/opt/workflow/flow.py", line 3 in <module>'
-    engine.answer = ContainerError(None, 1, "python", "image", cut_off)  # type: ignore[arg-type]
+    engine.answer = exited(1, cut_off)
     with pytest.raises(PlatformError, match="takes more than 120 s") as caught:
         describe(environment, SALES)
 

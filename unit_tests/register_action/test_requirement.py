@@ -112,7 +112,11 @@ def test_credentials_are_refused_and_never_shown(line: str) -> None:
 
 @given(st.text() | st.text(alphabet="-rce=. #@:/ab'\"[]{}<>;,~!*$1", max_size=40))
 def test_whatever_a_line_says_is_no_traceback(line: str) -> None:
+    place: tuple[str, int] | None = None
+    files: object = ()
     try:
-        assert all(isinstance(file, str) for file in check_line(PLACE, line))
+        files = check_line(PLACE, line)
     except PlatformError as error:
-        assert (error.file, error.line) == ("requirements.txt", 4)  # noqa: PT017 - whether it raises is up to hypothesis
+        place = error.file, error.line
+
+    assert place == ("requirements.txt", 4) or all(isinstance(file, str) for file in files)

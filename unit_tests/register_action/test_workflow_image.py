@@ -56,7 +56,7 @@ class Engine:
             raise ImageNotFound(name)
         return types.SimpleNamespace(attrs={"Size": 1_000_000})
 
-    def pull(self, name: str, auth_config: Any) -> None:
+    def pull(self, name: str, auth_config: Any, platform: str | None = None) -> None:
         self.pulls.append(name)
         self.has.add(name)
 
