@@ -1,119 +1,45 @@
-"""A runner of GitHub Actions for tests: the steps of a composite action run here as they would on GitHub.
+"""A runner of GitHub Actions for tests: the steps of a job or a composite action run here as they would on GitHub.
 
-The story: `evaluate` and `interpolate` know expressions; a `Job` is the runner (shell, files, commands in the output,
-masks, cache) and knows nothing of actions; `run_action` reads an `action.yml` and has a `Job` run its steps. What is
-not played here is a ValueError, never passed over. The lines that a runner itself prints before a step are left out.
+The story: a `Job` is the runner (shell, files, commands in the output, masks, cache); `run_steps` has it run steps,
+`run_action` those of an `action.yml`; expressions.py knows `${{ }}`, workflows.py goes on with jobs and workflows. What
+is not played here is a ValueError, never passed over. The lines that a runner itself prints before a step are left out.
 
-Sources: https://docs.github.com/en/actions/reference/workflows-and-actions/ with its pages expressions,
+Sources: https://docs.github.com/en/actions/reference/workflows-and-actions/ with its pages
 metadata-syntax, workflow-commands and variables; https://github.com/actions/cache for the cache.
 """
 
-import ast
 import dataclasses
+import inspect
 import os
 import platform
 import re
 import shutil
 import subprocess
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
+
+from functional_tests.expressions import applies, as_text, interpolate
 
 BASH = ("bash", "--noprofile", "--norc", "-e", "-o", "pipefail")
 PIPES: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 STEP_TIMEOUT_SECONDS = 400
 STEP_KEYS = {"id", "name", "if", "env", "run", "shell", "uses", "with"}
 NOT_INHERITED = ("GITHUB_", "RUNNER_", "INPUT_", "PYTHON", "PYTEST_", "VIRTUAL_ENV", "PREFECT_", "AWS_")
+NOT_VARIABLES = ("token", "event")
 DEFAULTS = {"server_url": "https://github.com", "repository": "acme/etl", "event_name": "push", "token": ""}
-DEFAULTS |= {"ref_name": "main", "head_ref": "", "sha": "0" * 40}
+DEFAULTS |= {"ref": "refs/heads/main", "ref_name": "main", "head_ref": "", "base_ref": "", "sha": "0" * 40}
 """Properties of the context `github` where the caller says nothing."""
-LITERALS = {"null": None, "true": True, "false": False}
-SIGNS = {"&&": " and ", "||": " or ", "!": "~"}
-TOKEN = re.compile(
-    r"'(?P<text>(?:[^']|'')*)'|(?P<status>success|failure|always)\(\)|(?P<number>-?\d+(?:\.\d+)?)(?![\w.])"
-    r"|(?P<name>[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)*)|(?P<sign>==|!=|&&|\|\||[!()])|(?P<space>\s+)|(?P<other>.)"
-)
+OWN = "$/"
+"""Before the path of what is in the repository of the workflow itself."""
 COMMAND = re.compile(r"\s*::(?P<name>[a-z-]+)(?: (?P<properties>.*?))?::(?P<data>.*)")
 
 
-def evaluate(expression: str, contexts: Mapping[str, Any], failed: bool = False) -> Any:
-    """The value of an expression: None, a truth value, a number or a text.
-
-    Args:
-        expression: what stands between `${{` and `}}`, or after `if:`.
-        contexts: `inputs`, `github` and so on.
-        failed: whether an earlier step failed; success(), failure() and always() want to know.
-    """
-    values: list[Any] = []
-    source = ""
-    for match in TOKEN.finditer(expression.strip()):
-        kind, token = str(match.lastgroup), match[str(match.lastgroup)]
-        if kind in ("sign", "space", "other"):
-            source += " " if kind == "space" else SIGNS.get(token, token)
-            continue
-        source += f"value{len(values)}"
-        if kind == "name":
-            values.append(LITERALS[token] if token in LITERALS else _property(token, contexts))
-        elif kind == "status":
-            values.append(token == "always" or failed == (token == "failure"))
-        else:
-            values.append(token.replace("''", "'") if kind == "text" else float(token))
-    try:
-        # With the signs replaced it binds in Python as it does on GitHub.
-        return _value(ast.parse(source, mode="eval").body, values)
-    except SyntaxError as error:
-        raise ValueError(f"no expression: {expression!r}") from error
-
-
-def interpolate(text: str, contexts: Mapping[str, Any]) -> str:
-    """A text with the value of each `${{ }}` in its place."""
-    return re.sub(r"\$\{\{(.*?)\}\}", lambda match: _as_text(evaluate(match[1], contexts)), text, flags=re.DOTALL)
-
-
-def _property(name: str, contexts: Any) -> Any:
-    value = contexts
-    for part in name.split("."):
-        if not isinstance(value, Mapping) or (part not in value and not isinstance(value, defaultdict)):
-            raise ValueError(f"there is no {name}")
-        value = value[part]
-    if isinstance(value, Mapping):
-        raise ValueError(f"{name} is not a single value")
-    return value
-
-
-def _value(node: ast.expr, values: list[Any]) -> Any:
-    match node:
-        case ast.Name(id=name):
-            return values[int(name.removeprefix("value"))]
-        case ast.UnaryOp(op=ast.Invert(), operand=operand):
-            return not _value(operand, values)
-        case ast.BoolOp(op=sign, values=parts):
-            value = _value(parts[0], values)
-            for part in parts[1:]:
-                other = _value(part, values)
-                value = (value and other) if isinstance(sign, ast.And) else (value or other)
-            return value
-        case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq() as sign], comparators=[right]):
-            return _equal(_value(left, values), _value(right, values)) == isinstance(sign, ast.Eq)
-    raise ValueError(f"not played here: {ast.unparse(node)}")
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, str) and isinstance(other, str):
-        return one.casefold() == other.casefold()
-    try:
-        return float(one or 0) == float(other or 0)
-    except ValueError:
-        return False  # a text that is no number equals none
-
-
-def _as_text(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return "" if value is None else str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+class ActionFailedError(Exception):
+    """An action that is played has failed, as it would on GitHub."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,11 +56,23 @@ class Result:
     annotations: list[dict[str, str]]
 
 
-class Job:
-    """One job on a runner: what its steps share, and how each is run; `run_action` describes the arguments."""
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What became of a step of a job: its name, or what it uses, and its exit code; None when it was skipped."""
 
-    def __init__(self, workspace: Path, machine: Path, github: dict[str, str], secrets_env: dict[str, str]) -> None:
-        self.github = {**DEFAULTS, "workspace": str(workspace), **github}
+    name: str
+    code: int | None
+
+
+class Job:
+    """One job on a runner: what its steps share, and how each is run; `run_action` describes the arguments.
+
+    `actions` are those of others that are played, by name: each takes the step's `with:`, a dash in a name being an
+    underscore here, and gives the step's outputs.
+    """
+
+    def __init__(self, workspace: Path, machine: Path, github: dict[str, Any], secrets_env: dict[str, str]) -> None:
+        self.github = self.context(workspace, github)
         self.cache, self.temp = machine / "cache", machine / "_temp"
         shutil.rmtree(self.temp, ignore_errors=True)
         self.temp.mkdir(parents=True)
@@ -145,6 +83,15 @@ class Job:
         self.log: list[str] = []
         self.summary = ""
         self.annotations: list[dict[str, str]] = []
+        self.actions: dict[str, Callable[..., dict[str, str]]] = {
+            "actions/cache/restore": self.restore,
+            "actions/cache/save": self.save,
+        }
+
+    @staticmethod
+    def context(workspace: Path, github: Mapping[str, Any]) -> dict[str, Any]:
+        """The context `github`: what is given, and the defaults of the rest."""
+        return {**DEFAULTS, "workspace": str(workspace), **github}
 
     def run(self, script: str, env: Mapping[str, str]) -> tuple[int, dict[str, str]]:
         """Run the script of one step; gives its exit code and outputs."""
@@ -155,7 +102,7 @@ class Job:
             file.write_text(script if file.suffix else "", encoding="utf-8")
         variables = {
             **{name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)},
-            **{f"GITHUB_{name.upper()}": value for name, value in self.github.items() if name != "token"},
+            **{f"GITHUB_{name.upper()}": text for name, text in self.github.items() if name not in NOT_VARIABLES},
             **{f"RUNNER_{name.upper()}": value for name, value in self.runner.items()},
             **{f"GITHUB_{name}": str(file) for name, file in files.items() if not file.suffix},
             **self.env,
@@ -248,33 +195,65 @@ def run_action(
 
 def run_composite(job: Job, action: dict[str, Any], inputs: Mapping[str, str]) -> tuple[int, dict[str, str]]:
     """Run the steps of an action in a job; gives 0 or the exit code of the step that failed, and the outputs."""
-    steps = action["runs"]["steps"]
     if action["runs"]["using"] != "composite" or (unknown := set(inputs) - set(action["inputs"])):
         raise ValueError(f"not a composite action, or inputs that it does not have: {unknown}")
     contexts: dict[str, Any] = {"github": job.github, "runner": job.runner}
     defaults = {name: str(told.get("default", "")) for name, told in action["inputs"].items()}
     contexts["inputs"] = {name: interpolate(value, contexts) for name, value in defaults.items()} | dict(inputs)
-    contexts["steps"] = {step["id"]: {"outputs": defaultdict(str)} for step in steps if "id" in step}
+    steps, code = run_steps(job, action["runs"]["steps"], contexts)
+    contexts["steps"] = steps
+    return code, {name: interpolate(told["value"], contexts) for name, told in action["outputs"].items()}
+
+
+def run_steps(
+    job: Job, steps: list[dict[str, Any]], contexts: Mapping[str, Any], done: list[Step] | None = None
+) -> tuple[dict[str, Any], int]:
+    """Run steps in order, each under its condition; gives the context `steps`, and 0 or the first exit code that isn't.
+
+    What became of each is added to `done`.
+    """
+    told: dict[str, Any] = {step["id"]: {"outputs": defaultdict(str)} for step in steps if "id" in step}
+    contexts = {**contexts, "steps": told}
     failure = 0
     for step in steps:
-        condition = str(step.get("if", "true"))
-        if not re.search(r"(success|failure|always)\(\)", condition):
-            condition = f"success() && ({condition})"
-        if evaluate(condition, contexts, failed=failure != 0):
+        code = None
+        if applies(step.get("if", True), contexts, failed=failure != 0):
             code, outputs = run_step(job, step, contexts)
             failure = failure or code
-            contexts["steps"].get(step.get("id"), {"outputs": {}})["outputs"].update(outputs)
-    return failure, {name: interpolate(told["value"], contexts) for name, told in action["outputs"].items()}
+            told.get(step.get("id", ""), {"outputs": {}})["outputs"].update(outputs)
+        if done is not None:
+            done.append(Step(step.get("name") or step.get("uses") or step["run"], code))
+    return told, failure
 
 
 def run_step(job: Job, step: dict[str, Any], contexts: Mapping[str, Any]) -> tuple[int, dict[str, str]]:
-    """Run one step, of an action or of a pipeline; gives its exit code and outputs."""
+    """Run one step, of an action or of a job; gives its exit code and outputs."""
     if (unknown := set(step) - STEP_KEYS) or step.get("shell", "bash") != "bash":
         raise ValueError(f"not played here: {', '.join(unknown)} shell {step.get('shell')}")
     if "run" in step:
         env = {name: interpolate(str(value), contexts) for name, value in step.get("env", {}).items()}
         return job.run(interpolate(step["run"], contexts), env)
-    played = {"actions/cache/restore": job.restore, "actions/cache/save": job.save}.get(step["uses"].partition("@")[0])
-    if not played or set(step["with"]) != {"key", "path"}:
-        raise ValueError(f"not played here: {step['uses']} with {', '.join(step['with'])}")
-    return 0, played(**{name: interpolate(value, contexts) for name, value in step["with"].items()})
+    inputs = {name: interpolate(as_text(value), contexts) for name, value in step.get("with", {}).items()}
+    if step["uses"].startswith(OWN):
+        return _run_own(job, Path(job.github["workspace"], step["uses"].removeprefix(OWN)), inputs)
+    played = job.actions.get(step["uses"].partition("@")[0])
+    given = {name.replace("-", "_"): value for name, value in inputs.items()}
+    try:
+        if not played or not inspect.signature(played).bind(**given):
+            raise TypeError
+    except TypeError as error:
+        raise ValueError(f"not played here: {step['uses']} with {', '.join(inputs)}") from error
+    try:
+        return 0, played(**given)
+    except ActionFailedError as error:
+        job.log.append(f"##[error]{error}")
+        return 1, {}
+
+
+def _run_own(job: Job, folder: Path, inputs: Mapping[str, str]) -> tuple[int, dict[str, str]]:
+    """Run an action of the job's own repository."""
+    job.github["action_path"] = str(folder)
+    try:
+        return run_composite(job, yaml.safe_load((folder / "action.yml").read_text(encoding="utf-8")), inputs)
+    finally:
+        del job.github["action_path"]

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from functional_tests.expressions import evaluate, interpolate
 from functional_tests.platform import Platform
-from functional_tests.runner import Job, Result, evaluate, interpolate, run_action
+from functional_tests.runner import Job, Result, run_action
 
 REPOSITORY = "acme/action-etl"
 IMAGES = "local_action_etl"
@@ -85,8 +86,8 @@ def test_a_mask_hides_what_comes_after_it_and_commands_stay_out_of_the_log(tmp_p
 class Author:
     """A team with a repository and a runner, whose jobs hand workflows to the platform."""
 
-    def __init__(self, platform: Platform, folder: Path) -> None:
-        self.platform, self.machine, self.workspace = platform, folder / "runner", folder / "workspace"
+    def __init__(self, platform: Platform, machine: Path, folder: Path) -> None:
+        self.platform, self.machine, self.workspace = platform, machine, folder / "workspace"
         (self.workspace / "workflow").mkdir(parents=True)
         self.git("init", "--quiet", "--initial-branch=main")
         self.git("remote", "add", "origin", f"https://github.com/{REPOSITORY}")
@@ -131,9 +132,11 @@ class Author:
 
 
 @pytest.fixture(scope="module")
-def author(platform: Platform, first_deploy: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Author]:
+def author(
+    platform: Platform, first_deploy: str, runners_machine: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Author]:
     """A team with one flow at its newest commit; what it registered goes at the end."""
-    author = Author(platform, tmp_path_factory.mktemp("author"))
+    author = Author(platform, runners_machine, tmp_path_factory.mktemp("author"))
     author.commit(FLOW)
     yield author
     author.run({"remove": "true"})
