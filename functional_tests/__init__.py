@@ -1,4 +1,4 @@
 """Functional tests: real Terraform, real Docker engine, real Prefect server, real containers.
 
-The files run in the order of their numbers, on one platform that the first one deploys and the last one destroys.
+The files run in two workers side by side, each in the order of their numbers on a platform of its own (conftest.py).
 """

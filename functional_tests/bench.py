@@ -17,6 +17,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def start_up() -> list[Row]:
         times: dict[str, list[float]] = {str(ROOT): [], empty: []}
         for _ in range(START_UP_RUNS):
             for folder, measured in times.items():
-                measured.append(timed(lambda folder=folder: call([*INVOKE, "--list"], Path(folder))))  # type: ignore[misc]
+                measured.append(timed(partial(call, [*INVOKE, "--list"], Path(folder))))
         ours, theirs = (statistics.median(measured) for measured in times.values())
     return [("invoke --list against an empty tasks.py, median", ours, theirs, START_UP_LIMIT)]
 
@@ -107,12 +108,15 @@ def register() -> list[Row]:
         try:
             platform.invoke("deploy")
             deploy_all = prefect_deploy_all(platform, theirs)
-            ours = {name: [timed(lambda p=path: platform.invoke("register", "--workflow-path", str(p)))]  # type: ignore[misc]
-                    for name, path in (("few", few), ("many", many))}  # fmt: skip
+            registers = {
+                name: partial(platform.invoke, "register", "--workflow-path", str(path))
+                for name, path in (("few", few), ("many", many))
+            }
+            ours = {name: [timed(action)] for name, action in registers.items()}
             by_prefect = [timed(deploy_all)]
             for _ in range(UNCHANGED_RUNS):
-                for name, path in (("few", few), ("many", many)):
-                    ours[name].append(timed(lambda p=path: platform.invoke("register", "--workflow-path", str(p))))  # type: ignore[misc]
+                for name, action in registers.items():
+                    ours[name].append(timed(action))
                 by_prefect.append(timed(deploy_all))
         finally:
             platform.invoke("destroy", "--yes")
@@ -160,9 +164,19 @@ def prefect_deploy_all(platform: Platform, folder: Path) -> Callable[[], None]:
         "PREFECT_API_URL": f"http://127.0.0.1:{platform.prefect_port}/api",
         "PREFECT_API_AUTH_STRING": platform.key,
         "PREFECT_HOME": str(folder.parent / "prefect_home"),
+        "DOCKER_CONFIG": str(log_in(platform, folder.parent / "docker")),
     }
     prefect = [str(Path(sys.executable).parent / "prefect")]
     return lambda: call([*prefect, "--no-prompt", "deploy", "--all"], folder, variables)
+
+
+def log_in(platform: Platform, folder: Path) -> Path:
+    """Log Docker's own commands in to the emulated ECR; gives the folder for DOCKER_CONFIG."""
+    answer = platform.aws("ecr").get_authorization_token()["authorizationData"][0]
+    folder.mkdir(exist_ok=True)
+    login = {"auths": {f"127.0.0.1:{platform.aws_port}": {"auth": answer["authorizationToken"]}}}
+    (folder / "config.json").write_text(json.dumps(login))
+    return folder
 
 
 def fresh_platform(folder: Path) -> Platform:
@@ -186,8 +200,6 @@ def by_hand(platform: Platform) -> float:
         **os.environ,
         "TF_DATA_DIR": str(platform.folder / ".local" / "by_hand"),
         "TF_CLI_CONFIG_FILE": str(platform.folder / ".local" / "terraform.rc"),
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_ENDPOINT_URL": f"http://{registry}",
         "AWS_REGION": "eu-west-1",
         "PREFECT_API_URL": f"http://127.0.0.1:{platform.prefect_port}/api",
@@ -203,14 +215,21 @@ def by_hand(platform: Platform) -> float:
 
     step("servers", *python, load + "from environments import local_stack; local_stack.start(environment)")
     variables["PREFECT_API_AUTH_STRING"] = platform.key
-    step("bucket", *python, load + "from infra import state; state.ensure_bucket(environment)")
+    variables |= {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": platform.root_key}
+    step("account", *python, load + "from infra import account; account.bootstrap(environment)")
     step(
-        "terraform init", *terraform, "init", "-input=false", f"-backend-config=bucket={bucket}",
-        "-backend-config=key=terraform.tfstate", "-backend-config=region=eu-west-1",
+        "terraform init",
+        *terraform,
+        "init",
+        "-input=false",
+        f"-backend-config=bucket={bucket}",
+        "-backend-config=key=terraform.tfstate",
+        "-backend-config=region=eu-west-1",
         "-backend-config=use_path_style=true",
-    )  # fmt: skip
+    )
     step("terraform apply", *terraform, "apply", "-input=false", "-auto-approve", *settings)
     step("docker build", "docker", "build", "-f", "agent/Dockerfile", "-t", image, ".")
+    variables["DOCKER_CONFIG"] = str(log_in(platform, platform.folder / ".local" / "docker"))
     step("docker push", "docker", "push", image)
     secret = {"SecretId": f"{PREFIX}_prefect_key", "SecretString": platform.key}
     took["secret"] = timed(lambda: platform.aws("secretsmanager").put_secret_value(**secret))

@@ -1,25 +1,126 @@
-"""The platform that the functional tests share."""
+"""The platform that the functional tests share, and what they are run with.
 
-from collections.abc import Iterator
+`nox -s test-functional` runs them in two workers of pytest-xdist, each with a platform of its own: the files in
+FIRST_PLATFORM on one, all others on the other. Without workers they run one after the other on one platform.
+`--env dev` runs those that hold for any environment against a real one, and leaves the others out.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from functional_tests.platform import Platform
+from functional_tests import canary
+from functional_tests.platform import Platform, RealPlatform, take_away, unmet_preconditions
+
+FIRST_PLATFORM = ("test_1_deploy", "test_5_failures", "test_7_destroy", "test_8_guards")
+"""They need a platform that was never up, break it, change its settings and key, and take it away: half of the time."""
+LAST = "test_7_destroy"
+SHARED = pytest.StashKey[Path]()
+"""Folder of all workers: a file STOPPED when one has had its share of failures, a link to each platform there is."""
+STOPPED, PLATFORM = "stopped", "platform-"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--env", default="local", help="environment under test; not local: deployed on AWS already")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare for two workers, and refuse them where there is one environment only."""
+    if shared := getattr(config, "workerinput", {}).get("shared"):
+        config.stash[SHARED] = Path(shared)
+    elif config.getoption("numprocesses", None):
+        if config.getoption("env") != "local":
+            raise pytest.UsageError("--env and workers don't go together: there is only one such environment")
+        config.stash[SHARED] = Path(tempfile.mkdtemp())
+        config.add_cleanup(lambda: clean_up(config.stash[SHARED]))
+
+
+def clean_up(shared: Path) -> None:
+    """Take away the platforms of workers that were cut off: after Ctrl-C xdist leaves them but seconds."""
+    for link in shared.glob(f"{PLATFORM}*"):
+        take_away(link.resolve())
+    shutil.rmtree(shared)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of xdist the folder that it shares with the others."""
+    node.workerinput["shared"] = str(node.config.stash[SHARED])
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse to begin when the environment under test is not ready."""
+    name = session.config.getoption("env")
+    listing = session.config.getoption("collectonly")
+    if name != "local" and not listing and (problems := unmet_preconditions(name)):
+        raise pytest.UsageError(f"environment {name} can't be tested:\n{problems}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker the tests of one platform, in their order.
+
+    Groups of --dist=loadgroup are silently ignored by xdist 3.8 with pytest 9.2, which made ids of tests read-only:
+    https://github.com/pytest-dev/pytest-xdist/issues/1386
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OnePlatformEach(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "first" if Path(nodeid.partition("::")[0]).stem in FIRST_PLATFORM else "second"
+
+    return OnePlatformEach(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the test that takes the platform away last; leave out what does not hold for the environment under test."""
+    items.sort(key=lambda item: item.path.stem == LAST)
+    if config.getoption("env") != "local":
+        kept = [item for item in items if item.get_closest_marker("any_environment")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """With workers, let --maxfail stop the other one too, as soon as the test that it is at has ended."""
+    done = yield
+    if shared := item.config.stash.get(SHARED, None):
+        if item.session.shouldfail:
+            (shared / STOPPED).touch()
+        elif (shared / STOPPED).exists():
+            item.session.shouldstop = "a test on the other platform has failed"
+    return done
 
 
 @pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """A platform with nothing deployed yet; whatever tests leave of it is destroyed at the end."""
-    platform = Platform(Path(tmp_path_factory.mktemp("platform")).resolve())
-    yield platform
-    platform.invoke("destroy", "--yes")
+def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform with nothing deployed yet; whatever tests leave of it is destroyed at the end.
+
+    With --env it is that environment, which is deployed and stays so. In both, what processes are called with and what
+    commands print is remembered for those who look for secrets there.
+    """
+    name = request.config.getoption("env")
+    with canary.watched_processes() as arguments:
+        if name != "local":
+            yield RealPlatform(name, arguments)
+            return
+        platform = Platform(Path(tmp_path_factory.mktemp("platform")).resolve(), arguments)
+        link = request.config.stash.get(SHARED, tmp_path_factory.getbasetemp()) / f"{PLATFORM}{platform.aws_port}"
+        link.symlink_to(platform.folder)
+        yield platform
+        take_away(platform.folder)
+        link.unlink()
 
 
 @pytest.fixture(scope="session")
 def first_deploy(platform: Platform) -> str:
     """What the first deploy printed; the platform is up after it."""
-    return platform.invoke("deploy").stdout
+    return "" if isinstance(platform, RealPlatform) else platform.invoke("deploy").stdout
 
 
 @pytest.fixture
@@ -33,3 +134,9 @@ def sample_workflow(platform: Platform, first_deploy: str) -> Platform:
     """A platform that is up and has the sample workflow registered."""
     platform.invoke("register", "--workflow-path", "examples/sample_workflow/workflow")
     return platform
+
+
+@pytest.fixture(scope="session")
+def runners_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the machine that GitHub Actions' jobs run on; the tools that the action installs stay there."""
+    return tmp_path_factory.mktemp("machine")

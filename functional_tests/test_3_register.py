@@ -2,45 +2,15 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from functional_tests.platform import Platform, wait_for
+from functional_tests.repository import Repository
 
 PREFIX = "local_dataflow_automation"
-
-
-class Repository:
-    """A git repository with a workflow in the folder `workflow`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "workflow").mkdir(parents=True)
-        self.git("init", "--quiet", "--initial-branch=main")
-
-    @property
-    def url(self) -> str:
-        """Where git fetches it from."""
-        return f"file://{self.folder}"
-
-    def git(self, *arguments: str) -> str:
-        """Run git in it, whatever the settings of this machine's user."""
-        who = ["-c", "user.name=author", "-c", "user.email=author@example.com", "-c", "commit.gpgsign=false"]
-        done = subprocess.run(["git", *who, *arguments], cwd=self.folder, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    def commit(self, **files: str) -> str:
-        """Commit the workflow with exactly these files, names with `__` for a dot; gives the commit."""
-        for file in (self.folder / "workflow").iterdir():
-            file.unlink()
-        for name, text in files.items():
-            (self.folder / "workflow" / name.replace("__", ".")).write_text(text)
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--message", "change")
-        return self.git("rev-parse", "HEAD")
 
 
 @pytest.fixture
@@ -121,9 +91,20 @@ def test_a_commit_that_is_not_the_head_gives_that_commits_code(deployed: Platfor
     old = repository.commit(flow__py=flow("not_the_head", "the old code"))
     repository.commit(flow__py=flow("not_the_head", "the new code"))
     told = registered(
-        deployed, "--git-url", repository.url, "--commit-sha", old, "--workflow-path", "workflow",
-        "--execution-environment", "ecs_fargate_spot", "--cpu", "512", "--memory", "2048",
-    )  # fmt: skip
+        deployed,
+        "--git-url",
+        repository.url,
+        "--commit-sha",
+        old,
+        "--workflow-path",
+        "workflow",
+        "--execution-environment",
+        "ecs_fargate_spot",
+        "--cpu",
+        "512",
+        "--memory",
+        "2048",
+    )
     assert told["version"] == old
     ran = deployed.invoke("run", "not_the_head").stdout
     assert "the old code" in ran
@@ -231,7 +212,7 @@ def test_packages_and_an_own_dockerfile_are_in_the_image(deployed: Platform, rep
         ),
     ],
     ids=["no flow", "syntax error", "Prefect 1", "duplicate names", "prefect.yaml", "packages", "build step", "import"],
-)  # fmt: skip
+)
 def test_a_bad_folder_gets_a_clear_error_and_nothing_is_pushed(
     deployed: Platform, tmp_path: Path, files: dict[str, str], words: list[str]
 ) -> None:

@@ -1,95 +1,122 @@
-"""The Prefect key is where it must be and nowhere else; the search itself is shown to find it."""
+"""The Prefect key is where it must be and nowhere else; a canary that is planted in any of these places is found.
 
+Each place is searched once, for the key and for the canaries that were planted there before: what is shown to find a
+canary is the very search that does not find the key. places.py knows the places, planting.py how to get into them.
+"""
+
+import contextlib
+import functools
 import gzip
 import io
-import os
-import subprocess
-import tarfile
-import tempfile
-from collections.abc import Iterator
+import re
+import secrets
+import zipfile
+from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
-import docker
-import psutil
 import pytest
 
+from functional_tests import canary
+from functional_tests.canary import Found
+from functional_tests.places import PLACES, Used
+from functional_tests.planting import PLANTS
 from functional_tests.platform import Platform
+from functional_tests.repository import Repository
+from functional_tests.runner import run_action
 
-PREFIX = "local_dataflow_automation"
-PLACES = ("image layers and history", "Terraform state", "logs", "process list", "task definitions", "Docker labels")
+KEY, REGISTER_KEY = "the Prefect key", "the key to register"
+FLOW = "from prefect import flow\n\n@flow\ndef searched():\n    pass\n"
+Searched = Callable[[str], dict[str, list[str]]]
 
 
 @pytest.fixture(scope="module")
-def used(sample_workflow: Platform) -> Platform:
-    """A platform whose workflow has run at least once, so that all places are filled."""
-    sample_workflow.invoke("run", "sample_workflow")
-    return sample_workflow
+def used(sample_workflow: Platform, runners_machine: Path, tmp_path_factory: pytest.TempPathFactory) -> Used:
+    """A platform that was deployed, has registered and run a workflow, by command and in a job, and has made a plan."""
+    platform, folder = sample_workflow, tmp_path_factory.mktemp("used")
+    platform.invoke("run", "sample_workflow")
+    plan, comment = folder / "saved.tfplan", folder / "plan.md"
+    platform.invoke("plan", "--out", str(plan), "--markdown", str(comment))
+    used = Used(platform, folder, runners_machine, [(platform.folder / "infra", plan)], [*canary.files(comment)])
+    author = Repository(folder / "author")
+    inputs = {"env": "local", "workflow_path": "workflow", "workflow_name": "searched", "git_url": author.url}
+    inputs["prefect_workflow_register_token"] = platform.register_key
+    used.jobs += job(used, platform.folder / "register_action", inputs, author.folder, author.commit(flow__py=FLOW))
+    return used
+
+
+def job(used: Used, action: Path, inputs: dict[str, str], workspace: Path, commit: str = "0" * 40) -> list[Found]:
+    """Run an action as a job would; gives all that it leaves where others can read it."""
+    done = run_action(action, inputs, workspace, used.machine, {"sha": commit})
+    print(f"{done.log}\n[{done.code}]")
+    assert done.code == 0
+    return list(canary.of_job(done, used.machine))
+
+
+@pytest.fixture(scope="module")
+def searched(used: Used) -> Callable[[str], dict[str, list[str]]]:
+    """Gives for a place where in it the key was found, and each of the canaries that were planted there."""
+
+    @functools.cache
+    def search(place: str) -> dict[str, list[str]]:
+        planted = {name: f"local:{secrets.token_urlsafe(24)}" for name, (where, _) in PLANTS.items() if where == place}
+        with contextlib.ExitStack() as plants:
+            for name, secret in planted.items():
+                plants.enter_context(PLANTS[name][1](used, secret))
+            keys = {KEY: used.platform.key, REGISTER_KEY: used.platform.register_key}
+            return canary.hits({**keys, **planted}, PLACES[place](used))
+
+    return search
+
+
+def test_every_place_has_its_canary() -> None:
+    assert {place for place, _ in PLANTS.values()} == PLACES.keys()
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_key_is_not_in(used: Platform, place: str) -> None:
-    secret = used.key.partition(":")[2].encode()
-    looked_through = 0
-    for name, text in contents(used, place):
-        looked_through += len(text)
-        assert secret not in text, f"the Prefect key is in {place}: {name}"
-    assert looked_through > 100, f"nothing to search in {place}"
+def test_the_key_is_not_in(searched: Searched, place: str) -> None:
+    assert (searched(place)[KEY], searched(place)[REGISTER_KEY]) == ([], [])
+    assert searched(place)[canary.CLEAN], "there was nothing to search"
 
 
-@pytest.mark.parametrize("line", ["ENV PLANTED={}", "RUN echo {} > /planted && sync", "LABEL planted={}"])
-def test_the_search_finds_a_key_in_an_image(used: Platform, line: str) -> None:
-    secret = os.urandom(12).hex()
-    engine = docker.from_env()
-    context = io.BytesIO(f"FROM python:3.11-slim-bookworm\n{line.format(secret)}\n".encode())
-    image, _ = engine.images.build(fileobj=context, tag="planted-key-test", rm=True, forcerm=True)
-    try:
-        assert any(secret.encode() in text for _, text in image_contents("planted-key-test"))
-    finally:
-        engine.images.remove(image.id, force=True)
+@pytest.mark.parametrize("name", PLANTS)
+def test_a_canary_is_found_in(searched: Searched, name: str) -> None:
+    place, _ = PLANTS[name]
+    assert searched(place)[name]
 
 
-def test_the_key_file_is_for_this_user_only(used: Platform) -> None:
-    file = used.folder / ".local" / "local" / "prefect_key"
+@pytest.mark.parametrize("task", ["deploy", "register", "run"])
+def test_processes_were_watched_while_the_platform_did(used: Used, task: str) -> None:
+    assert [line for line in used.platform.arguments if re.search(rf"\0invoke\0{task}\0".encode(), line)]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda secret: secret,
+        lambda secret: quote(secret, safe=""),
+        lambda secret: "Basic " + b64encode(f"local:{secret}".encode()).decode(),
+        lambda secret: b64encode(f"AWS:{secret} and more".encode()).decode(),
+        lambda secret: b64encode(f"{secret}\n".encode()).decode(),
+        lambda secret: b64encode(f"xx{secret}".encode(), b"-_").decode(),
+    ],
+)
+@pytest.mark.parametrize("secret", ["S0meKey_of-Prefect", "pnu_0123456789abcdef", "a?b/c+d>e~f%g h", 'quo"te\\s'])
+def test_a_secret_is_found_however_it_is_written(write: Callable[[str], str], secret: str) -> None:
+    assert canary.leaks(f"local:{secret}", [("here", f"<{write(secret)}>".encode()), ("there", b"nothing")]) == ["here"]
+
+
+def test_a_secret_is_found_inside_of_archives() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("tfplan", "s3cret " * 9)
+    contents = [("plan", packed.getvalue()), ("layer", gzip.compress(b"s3cret " * 9))]
+
+    assert not [name for name, raw in contents if b"s3cret" in raw]
+    assert canary.leaks("s3cret", contents) == ["plan tfplan", "layer"]
+
+
+def test_the_key_file_is_for_this_user_only(used: Used) -> None:
+    file = used.platform.folder / ".local" / "local" / "prefect_key"
     assert file.stat().st_mode & 0o077 == 0
-
-
-def contents(platform: Platform, place: str) -> Iterator[tuple[str, bytes]]:
-    """Name and content of all there is in a place."""
-    if place == "image layers and history":
-        tags = [tag for image in docker.from_env().images.list() for tag in image.tags]
-        yield from image_contents(*(tag for tag in tags if f":{platform.aws_port}/" in tag))
-    elif place == "Terraform state":
-        s3, bucket = platform.aws("s3"), "local-dataflow-automation-state-000000000000"
-        for version in s3.list_object_versions(Bucket=bucket)["Versions"]:
-            body = s3.get_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])["Body"].read()
-            yield version["Key"], body
-    elif place == "logs":
-        for file in Path(platform.folder, ".local").rglob("logs/*"):
-            yield str(file), file.read_bytes()
-        logs = platform.aws("logs")
-        for group in logs.describe_log_groups()["logGroups"]:
-            for page in logs.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"]):
-                for event in page["events"]:
-                    yield group["logGroupName"], event["message"].encode()
-    elif place == "process list":
-        for process in psutil.process_iter(["cmdline"]):
-            yield str(process.pid), " ".join(process.info["cmdline"] or []).encode()
-    elif place == "task definitions":
-        ecs = platform.aws("ecs")
-        for arn in ecs.list_task_definitions()["taskDefinitionArns"]:
-            yield arn, str(ecs.describe_task_definition(taskDefinition=arn)["taskDefinition"]).encode()
-    elif place == "Docker labels":
-        for container in platform.containers("", everything=True):
-            yield container.name, str([container.labels, container.attrs["Path"], container.attrs["Args"]]).encode()
-
-
-def image_contents(*tags: str) -> Iterator[tuple[str, bytes]]:
-    """Every layer of these images, each once, and their configurations with their histories."""
-    with tempfile.NamedTemporaryFile() as saved:
-        subprocess.run(["docker", "save", "--output", saved.name, *tags], check=True, capture_output=True)
-        with tarfile.open(saved.name) as archive:
-            for member in archive:
-                if data := archive.extractfile(member):
-                    raw = data.read()
-                    # Newer engines keep layers compressed.
-                    yield member.name, gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw

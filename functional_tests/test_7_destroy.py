@@ -3,7 +3,7 @@
 import docker
 import psutil
 
-from functional_tests.platform import Platform, folder_of
+from functional_tests.platform import Platform, folder_of, image_tags
 
 
 def test_destroy_asks_first(deployed: Platform) -> None:
@@ -22,7 +22,7 @@ def test_destroy_leaves_nothing(sample_workflow: Platform) -> None:
     assert platform.servers() == {}
     assert platform.containers("", everything=True) == []
     assert [n.name for n in engine.networks.list() if str(platform.aws_port) in n.name] == []
-    assert [tag for image in engine.images.list() for tag in image.tags if f":{platform.aws_port}/" in tag] == []
+    assert [tag for tag in image_tags() if f":{platform.aws_port}/" in tag] == []
     assert not (platform.folder / ".local" / "local").exists()
     assert [p for p in psutil.process_iter() if str(platform.folder) in folder_of(p)] == []
 
