@@ -37,6 +37,11 @@ def destroy(environment: Environment) -> None:
         console.note("goes with the emulated AWS" if "running" in running else "was not running")
         return
     check_account(environment)
+    take_down(environment)
+
+
+def take_down(environment: Environment) -> None:
+    """Remove from AWS and Prefect what deploy, rollout and register made; the deploy role may do all of it."""
     project.delete(environment)
     _stop_workflows(environment)
     try:

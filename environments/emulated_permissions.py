@@ -230,6 +230,8 @@ def _ec2(request: Request, _: str) -> Iterator[Permission]:
         yield Permission(action, arn, tags)
         if tags:
             yield Permission("ec2:CreateTags", arn, {**tags, "ec2:CreateAction": operation})
+    if request.text("PrivateDnsEnabled") == "true":
+        yield Permission("route53:AssociateVPCWithHostedZone", "arn:aws:route53:::hostedzone/*")
     if role := request.text("DeliverLogsPermissionArn"):
         yield Permission("iam:PassRole", role, {"iam:PassedToService": "vpc-flow-logs.amazonaws.com"})
 

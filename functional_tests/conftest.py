@@ -16,7 +16,14 @@ import pytest
 from functional_tests import canary
 from functional_tests.platform import Platform, RealPlatform, take_away, unmet_preconditions
 
-FIRST_PLATFORM = ("test_1_deploy", "test_5_failures", "test_7_destroy", "test_8_guards")
+FIRST_PLATFORM = (
+    "test_0_lint",
+    "test_1_deploy",
+    "test_2_workflows",
+    "test_5_failures",
+    "test_7_destroy",
+    "test_8_guards",
+)
 """They need a platform that was never up, break it, change its settings and key, and take it away: half of the time."""
 LAST = "test_7_destroy"
 SHARED = pytest.StashKey[Path]()

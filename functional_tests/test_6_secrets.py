@@ -26,7 +26,7 @@ from functional_tests.platform import Platform
 from functional_tests.repository import Repository
 from functional_tests.runner import run_action
 
-KEY, REGISTER_KEY = "the Prefect key", "the key to register"
+KEY, REGISTER_KEY, ROOT_KEY = "the Prefect key", "the key to register", "the root user's secret access key"
 FLOW = "from prefect import flow\n\n@flow\ndef searched():\n    pass\n"
 Searched = Callable[[str], dict[str, list[str]]]
 
@@ -64,7 +64,11 @@ def searched(used: Used) -> Callable[[str], dict[str, list[str]]]:
         with contextlib.ExitStack() as plants:
             for name, secret in planted.items():
                 plants.enter_context(PLANTS[name][1](used, secret))
-            keys = {KEY: used.platform.key, REGISTER_KEY: used.platform.register_key}
+            keys = {
+                KEY: used.platform.key,
+                REGISTER_KEY: used.platform.register_key,
+                ROOT_KEY: used.platform.root_key,
+            }
             return canary.hits({**keys, **planted}, PLACES[place](used))
 
     return search
@@ -76,7 +80,7 @@ def test_every_place_has_its_canary() -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_the_key_is_not_in(searched: Searched, place: str) -> None:
-    assert (searched(place)[KEY], searched(place)[REGISTER_KEY]) == ([], [])
+    assert [searched(place)[key] for key in (KEY, REGISTER_KEY, ROOT_KEY)] == [[], [], []]
     assert searched(place)[canary.CLEAN], "there was nothing to search"
 
 

@@ -1,9 +1,24 @@
-"""`invoke destroy` leaves nothing: no process, container, network, image or file."""
+"""`invoke destroy` leaves nothing: no process, container, network, image or file; on AWS only what was there before."""
+
+import subprocess
+import sys
 
 import docker
 import psutil
 
 from functional_tests.platform import Platform, folder_of, image_tags
+
+TAKE_DOWN = """
+from agent import teardown
+from environments.settings import load
+from infra import account
+
+environment = load("local")
+teardown.take_down(environment)
+account.remove(environment)
+account.remove(environment)
+"""
+"""What destroy does on AWS, where local forgets the whole account; and bootstrap-account --remove, twice."""
 
 
 def test_destroy_asks_first(deployed: Platform) -> None:
@@ -13,10 +28,28 @@ def test_destroy_asks_first(deployed: Platform) -> None:
     assert deployed.servers()
 
 
+def test_on_aws_the_deploy_role_takes_down_what_it_made_and_an_administrator_the_rest(
+    sample_workflow: Platform,
+) -> None:
+    platform = sample_workflow
+    assert platform.aws("ecr").describe_repositories()["repositories"]
+    subprocess.run([sys.executable, "-c", TAKE_DOWN], cwd=platform.folder, check=True, timeout=300)
+
+    assert platform.aws("ecr").describe_repositories()["repositories"] == []
+    assert platform.aws("ecs").list_clusters()["clusterArns"] == []
+    assert platform.aws("ecs").list_task_definitions(status="ACTIVE")["taskDefinitionArns"] == []
+    assert platform.aws("secretsmanager").list_secrets()["SecretList"] == []
+    assert platform.aws("logs").describe_log_groups()["logGroups"] == []
+    assert platform.aws("ec2").describe_vpcs(Filters=[{"Name": "tag:environment", "Values": ["local"]}])["Vpcs"] == []
+    roles = {role["RoleName"] for role in platform.aws("iam").list_roles()["Roles"]}
+    assert {role for role in roles if not role.startswith("AWSServiceRole")} == set()
+    assert platform.aws("s3").list_buckets()["Buckets"] == []
+
+
 def test_destroy_leaves_nothing(sample_workflow: Platform) -> None:
     platform = sample_workflow
     assert len(platform.servers()) == 2
-    assert platform.containers("")
+    assert platform.containers("", everything=True)
     platform.invoke("destroy", "--yes")
     engine = docker.from_env()
     assert platform.servers() == {}

@@ -14,7 +14,7 @@ from environments import console
 from environments.errors import PlatformError
 from environments.settings import Environment
 from infra import encryption, state
-from infra.aws import as_root, client
+from infra.aws import as_root, client, forget_sessions
 from infra.permissions import OF_ROLES, Document, documents, policy_arn
 from infra.roles import ROLES, role_arn, role_name
 from infra.trust import AUDIENCE, GITHUB, Trust, branches, provider_arn, repositories, trust_policy
@@ -33,6 +33,8 @@ def bootstrap(environment: Environment, trust: Trust | None = None) -> dict[str,
     Raises:
         PlatformError: the credentials are not an administrator's.
     """
+    if environment.is_local:
+        forget_sessions()  # the servers may have been started anew since
     with _explained(environment):
         done = {state.bucket_name(environment): "made" if state.ensure_bucket(as_root(environment)) else "unchanged"}
         key = encryption.ensure_key(as_root(environment))

@@ -88,6 +88,12 @@ def aws_variables(environment: Environment) -> dict[str, str]:
     }
 
 
+def forget_sessions() -> None:
+    """Have clients and sessions made anew: those of an emulated AWS end with its process."""
+    client.cache_clear()
+    aws_variables.cache_clear()
+
+
 def check_account(environment: Environment) -> None:
     """Make sure that the credentials are good and belong to the environment's account.
 

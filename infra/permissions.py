@@ -156,6 +156,8 @@ def _network(environment: Environment) -> list[Document]:
     ours = {"aws:ResourceTag/environment": environment.name}
     made_ours = {"aws:RequestTag/environment": environment.name}
     making = {**made_ours, "ec2:CreateAction": EC2_CREATES.split()}
+    # AWS makes the zone in which an endpoint has the service's own name; nobody knows its id before.
+    zones, endpoints = "arn:aws:route53:::hostedzone/*", environment.network == "private_endpoints"
     not_its_name = {"ForAllValues:StringNotEquals": {"aws:TagKeys": ["environment"]}}
     return [
         _allow("MakeNetwork", "ec2", EC2_CREATES, *network, StringEquals=made_ours),
@@ -165,6 +167,7 @@ def _network(environment: Environment) -> list[Document]:
         _allow("TagNetwork", "ec2", "CreateTags", *network, StringEquals=ours, StringEqualsIfExists=made_ours),
         _allow("UntagNetwork", "ec2", "DeleteTags", *network, StringEquals=ours, **not_its_name),
         *([_allow("UseExistingVpc", "ec2", "CreateSecurityGroup", *vpc)] if vpc else []),
+        *([_allow("NameEndpoints", "route53", "AssociateVPCWithHostedZone", zones)] if endpoints else []),
     ]
 
 
