@@ -12,7 +12,7 @@ from environments.emulated_permissions import EC2_MAKES, SPECIAL, Permission, Re
 PLACE = "eu-west-1:123456789012"
 ECS, EC2, ECR, LOGS, EVENTS = (f"arn:aws:{service}:{PLACE}:" for service in ("ecs", "ec2", "ecr", "logs", "events"))
 ROLE = "arn:aws:iam::123456789012:role/"
-IN_WORK = {"ecs:cluster": f"{ECS}cluster/work"}
+IN_WORK = {"ecs:cluster": f"{ECS}cluster/flows"}
 IN_DEFAULT = {"ecs:cluster": f"{ECS}cluster/default"}
 TO_ECS = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
 TAGS = [{"key": "environment", "value": "dev"}]
@@ -29,42 +29,42 @@ def _needed(service: str, operation: str, parameters: dict[str, Any]) -> list[tu
     [
         ("DescribeClusters", {"clusters": ["a", f"{ECS}cluster/b"]}, [("", "cluster/a", {}), ("", "cluster/b", {})]),
         ("DescribeClusters", {}, [("", "cluster/default", {})]),
-        ("CreateCluster", {"clusterName": "work"}, [("", "cluster/work", {})]),
+        ("CreateCluster", {"clusterName": "flows"}, [("", "cluster/flows", {})]),
         (
             "CreateCluster",
-            {"clusterName": "work", "tags": TAGS},
-            [("", "cluster/work", {}), ("ecs:TagResource", "cluster/work", {"ecs:CreateAction": "CreateCluster"})],
+            {"clusterName": "flows", "tags": TAGS},
+            [("", "cluster/flows", {}), ("ecs:TagResource", "cluster/flows", {"ecs:CreateAction": "CreateCluster"})],
         ),
-        ("DeleteCluster", {"cluster": f"{ECS}cluster/work"}, [("", "cluster/work", {})]),
-        ("PutClusterCapacityProviders", {"cluster": "work"}, [("", "cluster/work", {})]),
+        ("DeleteCluster", {"cluster": f"{ECS}cluster/flows"}, [("", "cluster/flows", {})]),
+        ("PutClusterCapacityProviders", {"cluster": "flows"}, [("", "cluster/flows", {})]),
         ("ListClusters", {}, [("", "*", IN_DEFAULT)]),
-        ("CreateService", {"cluster": "work", "serviceName": "s"}, [("", "service/work/s", IN_WORK)]),
+        ("CreateService", {"cluster": "flows", "serviceName": "s"}, [("", "service/flows/s", IN_WORK)]),
         (
             "CreateService",
-            {"cluster": "work", "serviceName": "s", "tags": TAGS},
+            {"cluster": "flows", "serviceName": "s", "tags": TAGS},
             [
-                ("", "service/work/s", IN_WORK),
-                ("ecs:TagResource", "service/work/s", {"ecs:CreateAction": "CreateService"}),
+                ("", "service/flows/s", IN_WORK),
+                ("ecs:TagResource", "service/flows/s", {"ecs:CreateAction": "CreateService"}),
             ],
         ),
-        ("UpdateService", {"cluster": "work", "service": f"{ECS}service/work/s"}, [("", "service/work/s", IN_WORK)]),
-        ("DeleteService", {"cluster": "work", "service": "s"}, [("", "service/work/s", IN_WORK)]),
+        ("UpdateService", {"cluster": "flows", "service": f"{ECS}service/flows/s"}, [("", "service/flows/s", IN_WORK)]),
+        ("DeleteService", {"cluster": "flows", "service": "s"}, [("", "service/flows/s", IN_WORK)]),
         (
             "DescribeServices",
-            {"cluster": "work", "services": ["a", "b"]},
-            [("", "service/work/a", IN_WORK), ("", "service/work/b", IN_WORK)],
+            {"cluster": "flows", "services": ["a", "b"]},
+            [("", "service/flows/a", IN_WORK), ("", "service/flows/b", IN_WORK)],
         ),
         (
             "DescribeTasks",
-            {"cluster": "work", "tasks": [f"{ECS}task/work/1", "2"]},
-            [("", "task/work/1", IN_WORK), ("", "task/work/2", IN_WORK)],
+            {"cluster": "flows", "tasks": [f"{ECS}task/flows/1", "2"]},
+            [("", "task/flows/1", IN_WORK), ("", "task/flows/2", IN_WORK)],
         ),
-        ("StopTask", {"cluster": "work", "task": "1"}, [("", "task/work/1", IN_WORK)]),
-        ("ListTasks", {"cluster": "work"}, [("", "container-instance/work/*", IN_WORK)]),
+        ("StopTask", {"cluster": "flows", "task": "1"}, [("", "task/flows/1", IN_WORK)]),
+        ("ListTasks", {"cluster": "flows"}, [("", "container-instance/flows/*", IN_WORK)]),
         ("DescribeTaskDefinition", {"taskDefinition": "f"}, [("", "*", IN_DEFAULT)]),
-        ("StartTask", {"cluster": "work", "taskDefinition": "f"}, [("", "*", IN_WORK)]),
-        ("TagResource", {"resourceArn": f"{ECS}task/work/1"}, [("", "task/work/1", {})]),
-        ("ListTagsForResource", {"resourceArn": f"{ECS}cluster/work"}, [("", "cluster/work", {})]),
+        ("StartTask", {"cluster": "flows", "taskDefinition": "f"}, [("", "*", IN_WORK)]),
+        ("TagResource", {"resourceArn": f"{ECS}task/flows/1"}, [("", "task/flows/1", {})]),
+        ("ListTagsForResource", {"resourceArn": f"{ECS}cluster/flows"}, [("", "cluster/flows", {})]),
     ],
 )
 def test_ecs_asks_for_the_resource_and_its_cluster(
@@ -91,7 +91,7 @@ def test_registering_a_task_definition_hands_its_roles_over_and_tags_it() -> Non
 
 
 def test_a_task_may_be_given_other_roles_only_by_who_may_pass_them() -> None:
-    parameters = {"cluster": "work", "taskDefinition": "f:3", "overrides": {"taskRoleArn": f"{ROLE}deploy"}}
+    parameters = {"cluster": "flows", "taskDefinition": "f:3", "overrides": {"taskRoleArn": f"{ROLE}deploy"}}
 
     assert _needed("ecs", "RunTask", parameters) == [
         ("ecs:RunTask", f"{ECS}task-definition/f:3", IN_WORK),
@@ -100,11 +100,11 @@ def test_a_task_may_be_given_other_roles_only_by_who_may_pass_them() -> None:
 
 
 def test_running_a_task_with_tags_tags_a_task_of_the_cluster() -> None:
-    parameters = {"cluster": "work", "taskDefinition": f"{ECS}task-definition/f:3", "tags": TAGS}
+    parameters = {"cluster": "flows", "taskDefinition": f"{ECS}task-definition/f:3", "tags": TAGS}
 
     assert _needed("ecs", "RunTask", parameters) == [
         ("ecs:RunTask", f"{ECS}task-definition/f:3", IN_WORK),
-        ("ecs:TagResource", f"{ECS}task/work/*", {"ecs:CreateAction": "RunTask"}),
+        ("ecs:TagResource", f"{ECS}task/flows/*", {"ecs:CreateAction": "RunTask"}),
     ]
 
 
@@ -330,6 +330,13 @@ def test_flow_logs_get_a_role_only_from_who_may_pass_it(network: None) -> None:
 
     assert _ids(found)[:2] == ["vpc/vpc-1", "vpc-flow-log/*"]
     assert found[-1] == ("iam:PassRole", f"{ROLE}flow_logs", {"iam:PassedToService": "vpc-flow-logs.amazonaws.com"})
+
+
+def test_endpoint_with_the_services_own_name_needs_a_right_of_route_53(network: None) -> None:
+    found = _needed("ec2", "CreateVpcEndpoint", {"VpcId": "vpc-1", "PrivateDnsEnabled": "true"})
+
+    assert found[-1] == ("route53:AssociateVPCWithHostedZone", "arn:aws:route53:::hostedzone/*", {})
+    assert len(_needed("ec2", "CreateVpcEndpoint", {"VpcId": "vpc-1"})) == len(found) - 1
 
 
 def test_parameter_of_another_operation_takes_nothing_from_what_this_one_needs(network: None) -> None:

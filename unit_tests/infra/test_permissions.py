@@ -365,3 +365,13 @@ def test_boundary_leaves_tasks_what_workflows_need_and_no_way_out(
     tags = {"aws__ResourceTag_to_environment": keys["tag"]} if keys else {}
 
     assert _may(environment, "boundary", action, resource, **tags) is allowed
+
+
+@pytest.mark.parametrize(("network", "named"), [("private_endpoints", True), ("private_nat", False), ("public", False)])
+def test_names_in_route_53_are_for_networks_with_endpoints_alone(
+    environment: Environment, network: str, named: bool
+) -> None:
+    of_network = dataclasses.replace(environment, network=network)
+    actions = {action for statement in _statements(of_network, "deploy") for action in statement["Action"]}
+
+    assert ("route53:AssociateVPCWithHostedZone" in actions) is named
