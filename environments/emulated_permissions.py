@@ -207,7 +207,7 @@ def _ec2(request: Request, _: str) -> Iterator[Permission]:
         return
 
     def existing(kind: str, name: str) -> Permission:
-        context = {**tag_keys("Resource", ec2._tags.get(name) or []), "ec2:ResourceID": name}
+        context = tag_keys("Resource", ec2._tags.get(name) or [])
         if operation in ("CreateTags", "DeleteTags"):
             context |= tag_keys("Request", _query_tags(request.parameters, "Tag"))
         return Permission(action, f"arn:aws:ec2:{request.place}:{kind}/{name}", context)

@@ -24,7 +24,7 @@ FIRST_PLATFORM = (
     "test_7_destroy",
     "test_8_guards",
 )
-"""They need a platform that was never up, break it, change its settings and key, and take it away: half of the time."""
+"""Most need a platform that was never up, break it, change its settings and key, or take it away; half of the time."""
 LAST = "test_7_destroy"
 SHARED = pytest.StashKey[Path]()
 """Folder of all workers: a file STOPPED when one has had its share of failures, a link to each platform there is."""

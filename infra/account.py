@@ -245,11 +245,8 @@ def _ensure_ecs_role(environment: Environment) -> None:
 
 
 def _tags(environment: Environment) -> list[dict[str, str]]:
-    return [
-        {"Key": "environment", "Value": environment.name},
-        {"Key": "project", "Value": "dataflow-automation-infra"},
-        {"Key": "managed_by", "Value": "bootstrap-account"},
-    ]
+    tags = {**environment.tags, "managed_by": "bootstrap-account"}
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def _is_deployed(environment: Environment) -> bool:

@@ -253,11 +253,9 @@ def test_ec2_lets_who_may_see_see_everything(network: None) -> None:
 
 def test_ec2_asks_for_a_resource_with_the_tags_it_has(network: None) -> None:
     assert _needed("ec2", "DeleteVpc", {"VpcId": "vpc-1"}) == [
-        ("ec2:DeleteVpc", f"{EC2}vpc/vpc-1", {"aws:ResourceTag/environment": "dev", "ec2:ResourceID": "vpc-1"})
+        ("ec2:DeleteVpc", f"{EC2}vpc/vpc-1", {"aws:ResourceTag/environment": "dev"})
     ]
-    assert _needed("ec2", "DeleteVpc", {"VpcId": "vpc-2"}) == [
-        ("ec2:DeleteVpc", f"{EC2}vpc/vpc-2", {"ec2:ResourceID": "vpc-2"})
-    ]
+    assert _needed("ec2", "DeleteVpc", {"VpcId": "vpc-2"}) == [("ec2:DeleteVpc", f"{EC2}vpc/vpc-2", {})]
 
 
 @pytest.mark.parametrize(
