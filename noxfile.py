@@ -1,10 +1,11 @@
-"""The gates. `nox` runs lint, dev-unit and test-functional; `nox -s bench` measures.
+"""The gates. `nox` runs lint, dev-unit and test-functional; `nox -s bench` and `nox -s reliability` measure.
 
     nox -s lint                           style, types, and what other people's checkers find
     nox -s lint -- zizmor mypy            only some of the checkers
     nox -s dev-unit                       what a deploy to dev must pass
     nox -s test-functional                what a deploy to test must pass
     nox -s test-functional -- -k name     only some of the functional tests
+    nox -s reliability                    faults of all kinds, at full size, and the table of docs/reliability.md
     nox -s test-functional -- --env test  those that hold anywhere, on an environment that is deployed on AWS
 
 The sessions run in the environment that nox itself is in, the project's .venv, which bootstrap.sh makes from the lock:
@@ -69,6 +70,18 @@ def test_functional(session: nox.Session) -> None:
     arguments = ["functional_tests", "--maxfail=1", *(session.posargs or ON_TWO_PLATFORMS)]
     # After Ctrl-C they take their platforms away.
     session.run(sys.executable, "-m", "pytest", *arguments, external=True, interrupt_timeout=TEARDOWN_SECONDS)
+
+
+@nox.session
+def reliability(session: nox.Session) -> None:
+    """Inject every fault as often as docs/reliability.md says, and write its table."""
+    records = ROOT / ".local" / "reliability.jsonl"
+    records.parent.mkdir(exist_ok=True)
+    records.unlink(missing_ok=True)
+    options = ["-m", "reliability", "--full", f"--faults={records}", "--timeout=3600", "--verbose", *session.posargs]
+    command = [sys.executable, "-m", "pytest", "functional_tests", *options]
+    session.run(*command, external=True, interrupt_timeout=TEARDOWN_SECONDS)
+    run(session, "functional_tests.faults", str(records), "docs/reliability.md")
 
 
 @nox.session

@@ -7,13 +7,14 @@ FIRST_PLATFORM on one, all others on the other. Without workers they run one aft
 
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from functional_tests import canary
+from functional_tests.faults import Faults
 from functional_tests.platform import Platform, RealPlatform, take_away, unmet_preconditions
 
 FIRST_PLATFORM = (
@@ -33,6 +34,8 @@ STOPPED, PLATFORM = "stopped", "platform-"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--env", default="local", help="environment under test; not local: deployed on AWS already")
+    parser.addoption("--full", action="store_true", help="inject faults as often as docs/reliability.md says")
+    parser.addoption("--faults", type=Path, help="append to this file what became of each fault, as lines of JSON")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -141,6 +144,19 @@ def sample_workflow(platform: Platform, first_deploy: str) -> Platform:
     """A platform that is up and has the sample workflow registered."""
     platform.invoke("register", "--workflow-path", "examples/sample_workflow/workflow")
     return platform
+
+
+@pytest.fixture(scope="session")
+def faults(request: pytest.FixtureRequest) -> Faults:
+    """Takes down what became of the faults that a test injects."""
+    return Faults(request.config.getoption("faults"))
+
+
+@pytest.fixture(scope="session")
+def often(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """How often to do something: the first number in the gate, the second with --full."""
+    full = request.config.getoption("full")
+    return lambda quick, thorough: thorough if full else quick
 
 
 @pytest.fixture(scope="session")

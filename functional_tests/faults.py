@@ -1,0 +1,101 @@
+"""What tests of reliability found: per fault how often it was injected, what was lost, how long recovery took.
+
+A test that injects a fault records the outcome with the fixture `faults`. `nox -s reliability` runs these tests at full
+size and has this module write what they recorded into the table of docs/reliability.md:
+
+    python -m functional_tests.faults RECORDS PAGE
+"""
+
+import dataclasses
+import json
+import os
+import platform as machine
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One kind of fault and what became of it.
+
+    Attributes:
+        name: what went wrong, and in the middle of what.
+        injected: how often.
+        lost: runs that did not end as they should, changes that a second command did not finish, intruders let in.
+        recoveries: seconds from each fault until all was well again; empty where nothing had to recover.
+    """
+
+    name: str
+    injected: int
+    lost: int
+    recoveries: tuple[float, ...] = ()
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Its row of the table."""
+        times = (statistics.median(self.recoveries), max(self.recoveries)) if self.recoveries else ()
+        seconds = [f"{time:.1f} s" for time in times] or ["-", "-"]
+        return self.name, f"{self.injected:,}", f"{self.lost:,}", *seconds
+
+
+class Faults:
+    """Takes down faults: prints each, and appends it to a file of JSON lines if there is one."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        self.file = file
+
+    def record(self, name: str, injected: int, lost: int, recoveries: Sequence[float] = ()) -> Fault:
+        """Take down a fault; gives it back, so that the test can say what must hold for it."""
+        fault = Fault(name, injected, lost, tuple(recoveries))
+        print("fault: " + ", ".join(fault.cells))
+        if self.file:
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(dataclasses.asdict(fault)) + "\n")
+        return fault
+
+
+def table(faults: Sequence[Fault], cores: int, memory_gib: float) -> str:
+    """The faults as a table in Markdown, with the machine that they were injected on."""
+    rows = [("fault", "injected", "lost", "recovery: median", "worst"), ("---", "---:", "---:", "---:", "---:")]
+    rows += [fault.cells for fault in faults]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, "", f"{machine.system()} {machine.machine()}, {cores} cores, {memory_gib:.0f} GiB."])
+
+
+def fill(page: str, content: str) -> str:
+    """The page with its table replaced.
+
+    Raises:
+        ValueError: the page has no place for a table.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no {BEGIN} with a {END} behind it")
+    return f"{before}{BEGIN}\n{content}\n{END}{after}"
+
+
+def read(records: Path) -> list[Fault]:
+    """The faults in a file of JSON lines."""
+    made = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
+    return [Fault(**{**one, "recoveries": tuple(one["recoveries"])}) for one in made]
+
+
+def main() -> int:
+    """Write the recorded faults into a page; 1 when one of them lost something."""
+    import psutil
+
+    records, page = Path(sys.argv[1]), Path(sys.argv[2])
+    faults = read(records)
+    content = table(faults, os.cpu_count() or 1, psutil.virtual_memory().total / 2**30)
+    page.write_text(fill(page.read_text(encoding="utf-8"), content), encoding="utf-8")
+    print(content)
+    return 1 if any(fault.lost for fault in faults) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

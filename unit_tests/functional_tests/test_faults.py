@@ -1,0 +1,42 @@
+"""What the reliability tests record, and the table that is made of it."""
+
+from pathlib import Path
+
+import pytest
+
+from functional_tests import faults
+from functional_tests.faults import BEGIN, END, Fault, Faults
+
+
+def test_what_is_recorded_can_be_read_again(tmp_path: Path) -> None:
+    record = Faults(tmp_path / "records").record
+    made = [record("agent killed", 10, 0, [3.0, 1.5]), record("port knocked at", 1000, 1)]
+    assert faults.read(tmp_path / "records") == made
+
+
+def test_the_table_has_the_median_and_the_worst_recovery() -> None:
+    table = faults.table([Fault("agent killed", 1000, 0, (3.0, 1.0, 8.0)), Fault("a knock", 5, 2)], 2, 23.6)
+    assert "| agent killed | 1,000 | 0 | 3.0 s | 8.0 s |" in table
+    assert "| a knock | 5 | 2 | - | - |" in table
+    assert "2 cores, 24 GiB" in table
+
+
+def test_the_table_replaces_the_one_before_and_nothing_else() -> None:
+    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert faults.fill(page, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+
+
+@pytest.mark.parametrize("page", ["nothing", f"{BEGIN} only", f"{END} {BEGIN}"])
+def test_a_page_without_a_place_for_the_table_is_refused(page: str) -> None:
+    with pytest.raises(ValueError, match="no <!-- table"):
+        faults.fill(page, "new")
+
+
+@pytest.mark.parametrize(("lost", "code"), [(0, 0), (1, 1)])
+def test_something_lost_fails_the_session(tmp_path: Path, lost: int, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, page = tmp_path / "records", tmp_path / "page"
+    page.write_text(f"{BEGIN}\n{END}")
+    Faults(records).record("agent killed", 10, lost, [1.0])
+    monkeypatch.setattr("sys.argv", ["faults", str(records), str(page)])
+    assert faults.main() == code
+    assert "| agent killed | 10 |" in page.read_text()
