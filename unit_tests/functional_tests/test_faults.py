@@ -33,7 +33,7 @@ def test_a_page_without_a_place_for_the_table_is_refused(page: str) -> None:
 
 
 @pytest.mark.parametrize(("lost", "code"), [(0, 0), (1, 1)])
-def test_something_lost_fails_the_session(tmp_path: Path, lost: int, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_fails_the_session(tmp_path: Path, lost: int, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     records, page = tmp_path / "records", tmp_path / "page"
     page.write_text(f"{BEGIN}\n{END}")
     Faults(records).record("agent killed", 10, lost, [1.0])
