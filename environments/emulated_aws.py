@@ -1,11 +1,8 @@
 """The emulated AWS of environment local: ministack, plus what real ECS does and it does not.
 
-Each addition makes the emulator treat an unchanged task definition more like AWS does:
-- tasks run in their own Docker network, where they reach this machine and not each other;
-- images are pulled from the emulated ECR, under the very name that they have on AWS;
-- a task gets credentials of its task role, and starts only if its execution role may do what that takes;
+- ECS starts a task's containers as Fargate does (emulated_ecs.py), and a task lives and ends as there
+  (emulated_lifecycle.py);
 - IAM is enforced with the permissions that AWS asks for (emulated_iam.py);
-- memory limit, read-only root file system, scratch volumes and dropped capabilities apply;
 - availability zone rebalancing of a service, tags and description of an egress rule are given back as they were told;
 - state is saved a moment after each change, not only on an orderly stop.
 
@@ -14,10 +11,8 @@ The functions replaced here are private ones of a pinned version: the functional
 
 import asyncio
 import contextlib
-import copy
 import logging
 import os
-import secrets
 import shutil
 import socket
 import threading
@@ -27,7 +22,6 @@ from typing import Any
 
 SAVE_AFTER_QUIET_SECONDS = 1.0
 SAVED = "saved.txt"
-HOST_NAME = "host.docker.internal"
 
 
 async def serve(sockets: list[socket.socket], port: int, gateway: str, network: str) -> None:
@@ -47,11 +41,14 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
     from ministack import app as ministack
-    from ministack.services import ec2, ecr, ecs
+    from ministack.services import ec2, ecr, ecs, eventbridge
 
+    from environments.emulated_ecs import adapt_tasks
     from environments.emulated_iam import enforce_as_aws_does
+    from environments.emulated_lifecycle import live_as_on_aws
 
     adapt_tasks(ecs, port, gateway, network)
+    live_as_on_aws(ecs, eventbridge)
     enforce_as_aws_does(ecr, ecs)
     remember_availability_zone_rebalancing(ecs)
     stop_restored_tasks(ecs)
@@ -197,105 +194,3 @@ def replace_default_egress(ec2: Any) -> None:
         return authorize(parameters)
 
     ec2._ACTION_MAP["AuthorizeSecurityGroupEgress"] = authorize_in_place
-
-
-def adapt_tasks(ecs: Any, port: int, gateway: str, network: str) -> None:
-    """Replace the functions that start a task by ones that do what AWS does as well.
-
-    Args:
-        ecs: the emulator's ECS module.
-        port: the emulator's port; Docker pulls from it.
-        gateway: address of this machine in the containers' network.
-        network: id of the containers' Docker network.
-    """
-    start_task, register_metadata, run_arguments = (
-        ecs._start_task_worker,
-        ecs._register_metadata,
-        ecs._build_run_kwargs,
-    )
-
-    def start_task_from_registry(task: Any, task_definition: Any, overrides: Any, docker_client: Any) -> Any:
-        task_definition = copy.deepcopy(task_definition)
-        for container in task_definition.get("containerDefinitions", []):
-            container["image"] = registry_image(container["image"], port)
-            container["executionRole"] = task_definition.get("executionRoleArn", "")
-        return start_task(task, task_definition, overrides, docker_client)
-
-    def register_metadata_with_role(
-        task_arn: str,
-        cluster_arn: str,
-        task_definition: Any,
-        container: Any,
-        launch_type: str,
-        variables: dict[str, str],
-        host_mode: bool,
-        address: str | None,
-    ) -> Any:
-        token = register_metadata(
-            task_arn, cluster_arn, task_definition, container, launch_type, variables, host_mode, address
-        )
-        # botocore refuses a credentials endpoint on this host name, so the credentials travel as variables.
-        variables.pop("AWS_CONTAINER_CREDENTIALS_FULL_URI", None)
-        variables.pop("AWS_CONTAINER_AUTHORIZATION_TOKEN", None)
-        task_id = task_arn.rsplit("/", 1)[-1]
-        variables.update(role_credentials(task_definition.get("taskRoleArn", ""), task_id))
-        variables["AWS_REGION"] = variables["AWS_DEFAULT_REGION"] = task_arn.split(":")[3]
-        return token
-
-    def run_arguments_like_fargate(container: Any, task_definition: Any, *rest: Any) -> dict[str, Any]:
-        arguments: dict[str, Any] = run_arguments(container, task_definition, *rest)
-        arguments["network"] = network
-        arguments["extra_hosts"] = {HOST_NAME: gateway}
-        arguments["read_only"] = bool(container.get("readonlyRootFilesystem"))
-        arguments["security_opt"] = ["no-new-privileges"]
-        arguments["cap_drop"] = (container.get("linuxParameters") or {}).get("capabilities", {}).get("drop", [])
-        memory = container.get("memory") or task_definition.get("memory")
-        if memory:
-            arguments["mem_limit"] = f"{memory}m"
-        scratch = {
-            volume["name"]
-            for volume in task_definition.get("volumes", [])
-            if not volume.get("host", {}).get("sourcePath")
-        }
-        arguments["tmpfs"] = {
-            mount["containerPath"]: "mode=1777,exec"
-            for mount in container.get("mountPoints", [])
-            if mount["sourceVolume"] in scratch
-        }
-        return arguments
-
-    ecs._start_task_worker = start_task_from_registry
-    ecs._register_metadata = register_metadata_with_role
-    ecs._build_run_kwargs = run_arguments_like_fargate
-
-
-def registry_image(image: str, port: int) -> str:
-    """The name under which Docker pulls an ECR image from the emulator: the registry becomes this machine's port."""
-    registry, separator, name = image.partition("/")
-    return f"127.0.0.1:{port}/{name}" if separator and ".dkr.ecr." in registry else image
-
-
-def role_credentials(role_arn: str, session_name: str) -> dict[str, str]:
-    """Credentials of a role that last as long as the emulator does, as variables of a container."""
-    if not role_arn:
-        return {}
-    from ministack.services import sts
-
-    key, secret, token = (
-        "ASIA" + secrets.token_hex(8).upper(),
-        secrets.token_urlsafe(30),
-        secrets.token_urlsafe(60),
-    )
-    account, role_name = role_arn.split(":")[4], role_arn.rsplit("/", 1)[-1]
-    sts.register_session(
-        key,
-        {
-            "Arn": f"arn:aws:sts::{account}:assumed-role/{role_name}/{session_name}",
-            "UserId": f"{sts._role_id(role_arn)}:{session_name}",
-            "SecretAccessKey": secret,
-            "SessionToken": token,
-            "AccountId": account,
-            "PrincipalType": "AssumedRole",
-        },
-    )
-    return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": token}

@@ -14,7 +14,7 @@ from ministack import app
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import ecr, iam, sts
 
-from environments.emulated_aws import role_credentials
+from environments.emulated_ecs import role_credentials
 from environments.emulated_iam import REGISTRY_ACTIONS, allowed, enforce_as_aws_does
 from environments.emulated_permissions import Permission
 

@@ -35,7 +35,15 @@ DEFAULTS = {
 }
 SHA = "1" * 40
 FLOORS = ("register_action", "infra", "environments")
-NOT_ON_A_RUNNER = {"emulated_aws", "emulated_iam", "emulated_permissions", "local_server", "terraform"}
+NOT_ON_A_RUNNER = {
+    "emulated_aws",
+    "emulated_ecs",
+    "emulated_lifecycle",
+    "emulated_iam",
+    "emulated_permissions",
+    "local_server",
+    "terraform",
+}
 INVOKE = ["-I", "-m", "invoke", f"--search-root={ROOT}"]
 WHERE = ["--env=dev", "--workflow-path=workflow", "--git-url=https://github.com/acme/etl"]
 OF_BRANCH = ["--branch-name=main", f"--commit-sha={SHA}"]
