@@ -29,20 +29,26 @@ def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
 
     description = f"Workflows of environment {environment.name}, run on ECS Fargate in {environment.aws_region}"
     template = base_job_template(environment, outputs, image)
+    # What the settings don't limit stays as it is on Prefect's page.
+    wanted_limit = environment.concurrency_limit
+    limit: dict[str, Any] = {} if wanted_limit is None else {"concurrency_limit": wanted_limit}
     with prefect_client(environment) as client:
         try:
             pool = client.read_work_pool(environment.prefix)
         except ObjectNotFound:
             client.create_work_pool(
-                WorkPoolCreate(name=environment.prefix, type="ecs", description=description, base_job_template=template)
+                WorkPoolCreate(
+                    name=environment.prefix, type="ecs", description=description, base_job_template=template, **limit
+                )
             )
             done = "created"
         else:
-            if pool.base_job_template == template and pool.description == description:
+            wanted = (template, description, limit.get("concurrency_limit", pool.concurrency_limit))
+            if (pool.base_job_template, pool.description, pool.concurrency_limit) == wanted:
                 done = "unchanged"
             else:
                 client.update_work_pool(
-                    environment.prefix, WorkPoolUpdate(description=description, base_job_template=template)
+                    environment.prefix, WorkPoolUpdate(description=description, base_job_template=template, **limit)
                 )
                 done = "corrected"
     console.note(f"{environment.prefix} {done}")

@@ -10,6 +10,9 @@ prefect_api_url = "http://host.docker.internal:4200/api"
 network   = "public"
 flow_logs = false
 
+# What two processor cores and a few GiB of memory can take; the other runs wait.
+concurrency_limit = 8
+
 workflow_cpu       = 256
 workflow_memory    = 512
 log_retention_days = 7

@@ -82,6 +82,9 @@ class Environment:
         lambda value: value in EXECUTION_ENVIRONMENTS,
         default="ecs_fargate",
     )
+    concurrency_limit: int | None = _setting(
+        "a whole number from 1 to 10000", lambda value: 1 <= value <= 10_000, default=None
+    )
     workflow_policy_arns: tuple[str, ...] = _setting(
         'up to 10 different ARNs of managed policies such as ["arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"]',
         rules.all_match(r"arn:aws:iam::(aws|[0-9]{12}):policy/[A-Za-z0-9_+=,.@/-]{1,250}", 10),

@@ -89,9 +89,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the test that takes the platform away last; leave out what does not hold for the environment under test."""
     items.sort(key=lambda item: item.path.stem == LAST)
+    kept = items if config.getoption("full") else [item for item in items if not item.get_closest_marker("full")]
     if config.getoption("env") != "local":
-        kept = [item for item in items if item.get_closest_marker("any_environment")]
-        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        kept = [item for item in kept if item.get_closest_marker("any_environment")]
+    if left_out := [item for item in items if item not in kept]:
+        config.hook.pytest_deselected(items=left_out)
         items[:] = kept
 
 

@@ -223,6 +223,17 @@ variable "execution_environment" {
   default     = "ecs_fargate"
 }
 
+variable "concurrency_limit" {
+  description = "How many runs of the Prefect project are at work at the same time; null leaves it to Prefect's page."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.concurrency_limit == null || try(var.concurrency_limit >= 1 && var.concurrency_limit <= 10000 && floor(var.concurrency_limit) == var.concurrency_limit, false)
+    error_message = "concurrency_limit must be a whole number from 1 to 10000."
+  }
+}
+
 variable "workflow_policy_arns" {
   description = "Managed IAM policies that workflows have besides what the platform gives them; the permissions boundary limits these too."
   type        = list(string)

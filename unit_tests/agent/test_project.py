@@ -258,3 +258,27 @@ def test_deleting_a_project_that_is_gone_is_fine(environment: Environment, outpu
     project.delete(environment)
 
     assert prefect.pools == {}
+
+
+def test_concurrency_limit_of_the_settings_holds_whatever_the_page_says(
+    environment: Environment, outputs: Outputs, prefect: Prefect
+) -> None:
+    limited = dataclasses.replace(environment, concurrency_limit=20)
+
+    assert project.ensure(limited, outputs, IMAGE) == "created"
+    assert prefect.pools[environment.prefix].concurrency_limit == 20
+    prefect.pools[environment.prefix].concurrency_limit = 3
+    assert project.ensure(limited, outputs, IMAGE) == "corrected"
+    assert prefect.pools[environment.prefix].concurrency_limit == 20
+
+
+def test_concurrency_limit_of_the_page_stays_where_the_settings_have_none(
+    environment: Environment, outputs: Outputs, prefect: Prefect
+) -> None:
+    project.ensure(environment, outputs, IMAGE)
+    prefect.pools[environment.prefix].concurrency_limit = 3
+
+    assert project.ensure(environment, outputs, IMAGE) == "unchanged"
+    other = dataclasses.replace(IMAGE, digest="sha256:" + "1" * 64)
+    assert project.ensure(environment, outputs, other) == "corrected"
+    assert prefect.pools[environment.prefix].concurrency_limit == 3

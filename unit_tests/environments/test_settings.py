@@ -165,6 +165,8 @@ def test_wrong_type_says_which_type_is_wanted(root: Path, setting: str, value: s
         ("nat_gateway_count", "0"),
         ("nat_gateway_count", "4"),
         ("cpu_architecture", '"arm64"'),
+        ("concurrency_limit", "0"),
+        ("concurrency_limit", "10001"),
         ("image_retention_count", "9"),
         ("image_retention_count", "1001"),
         ("vpc_id", '"vpc-1234567"'),

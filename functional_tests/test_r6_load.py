@@ -1,0 +1,121 @@
+"""Many runs at once: none is lost, none runs twice, the agent keeps to its memory, and no run waits longer for it."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import docker
+import pytest
+
+from functional_tests.faults import Faults
+from functional_tests.platform import Platform, wait_for
+
+pytestmark = [pytest.mark.reliability, pytest.mark.full]
+SIZES = (50, 200, 500)
+SECONDS_FOR_EACH = 15
+AGENT_MEMORY = 512 * 2**20
+"""The default of `agent_memory`."""
+NO_WORSE_THAN_LINEAR = 1.15
+"""Of the seconds for each run, most against fewest runs: measuring is not exact."""
+FLOW = """from prefect import flow
+
+
+@flow
+def tick(number: int) -> int:
+    return number
+"""
+
+
+class Memory:
+    """Watches how much memory the agent's containers take, at most; without what the kernel would give back at once."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.most, self._platform, self._over = 0, platform, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        engine = docker.from_env().api
+        while not self._over.wait(1):
+            for container in self._platform.agent_containers:
+                memory = engine.stats(container.id, stream=False)["memory_stats"]
+                inactive = memory["stats"].get("inactive_file", memory["stats"].get("total_inactive_file", 0))
+                self.most = max(self.most, memory["usage"] - inactive)
+
+
+@pytest.fixture(scope="module")
+def deployment(platform: Platform, first_deploy: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Id of a registered workflow that does next to nothing."""
+    folder = tmp_path_factory.mktemp("load") / "ticking"
+    folder.mkdir()
+    (folder / "flow.py").write_text(FLOW)
+    platform.invoke("register", "--workflow-path", str(folder), "--cpu", "256", "--memory", "512")
+    (found,) = platform.prefect("/deployments/filter", {"flows": {"name": {"any_": ["tick"]}}})
+    return str(found["id"])
+
+
+@pytest.fixture(scope="module")
+def worked_off(platform: Platform, deployment: str, faults: Faults) -> dict[int, float]:
+    """Seconds for each run, by how many there were at once."""
+    return {size: work_off(platform, deployment, faults, size) / size for size in SIZES}
+
+
+def work_off(platform: Platform, deployment: str, faults: Faults, size: int) -> float:
+    """Create runs at once and wait for the end of all; gives the seconds."""
+    begin = time.monotonic()
+    with Memory(platform) as memory:
+        with ThreadPoolExecutor(8) as pool:
+            create = f"/deployments/{deployment}/create_flow_run"
+            numbers = range(size)
+            made = list(pool.map(lambda n: platform.prefect(create, {"parameters": {"number": n}})["id"], numbers))
+        wait_for(f"{size} runs to end", lambda: not unfinished(platform, deployment), SECONDS_FOR_EACH * size)
+        seconds = time.monotonic() - begin
+    lost = size - len(completed_once(platform, made))
+    mebibytes = memory.most // 2**20
+    fault = faults.record(f"{size} runs at once; the agent took {mebibytes} MiB at most", size, lost, [seconds])
+    assert fault.lost == 0
+    assert 0 < memory.most < AGENT_MEMORY
+    return seconds
+
+
+def unfinished(platform: Platform, deployment: str) -> int:
+    """How many runs of a deployment have not ended."""
+    going = ["SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "PAUSED"]
+    filters = {"deployments": {"id": {"any_": [deployment]}}, "flow_runs": {"state": {"type": {"any_": going}}}}
+    count: int = platform.prefect("/flow_runs/count", filters)
+    return count
+
+
+def completed_once(platform: Platform, runs: list[str]) -> list[str]:
+    """Those of the runs that are COMPLETED, have run once, and had one ECS task."""
+    filters: dict[str, Any] = {"id": {"any_": runs}, "state": {"type": {"any_": ["COMPLETED"]}}}
+    completed = []
+    for offset in range(0, len(runs), 200):  # no answer has more
+        completed += platform.prefect("/flow_runs/filter", {"flow_runs": filters, "offset": offset, "limit": 200})
+    ecs, cluster = platform.aws("ecs"), f"{platform.prefix}_workflows"
+
+    def tasks(run: str) -> int:
+        listed = [
+            ecs.list_tasks(cluster=cluster, startedBy=run, desiredStatus=status)["taskArns"]
+            for status in ("RUNNING", "STOPPED")
+        ]
+        return sum(map(len, listed))
+
+    return [run["id"] for run in completed if run["run_count"] == 1 and tasks(run["id"]) == 1]
+
+
+def test_many_runs_at_once_take_no_longer_each(worked_off: dict[int, float]) -> None:
+    assert worked_off[max(SIZES)] <= NO_WORSE_THAN_LINEAR * worked_off[min(SIZES)], worked_off
+
+
+def test_the_agent_still_serves_after_that(worked_off: dict[int, float], sample_workflow: Platform) -> None:
+    assert "Completed" in sample_workflow.invoke("run", "sample_workflow").stdout
+    assert sample_workflow.status()["ok"] is True
