@@ -1,11 +1,13 @@
 """Many runs at once: none is lost, none runs twice, the agent keeps to its memory, and no run waits longer for it."""
 
+import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import docker
+import docker.errors
 import pytest
 
 from functional_tests.faults import Faults
@@ -27,14 +29,15 @@ def tick(number: int) -> int:
 """
 
 
-class Memory:
-    """Watches how much memory the agent's containers take, at most; without what the kernel would give back at once."""
+class Usage:
+    """Watches what the agent's containers take: memory at most, without what the kernel would give back, and CPU time."""
 
     def __init__(self, platform: Platform) -> None:
-        self.most, self._platform, self._over = 0, platform, threading.Event()
+        self.memory, self._platform, self._over = 0, platform, threading.Event()
+        self._processor: dict[str, tuple[int, int]] = {}
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> "Memory":
+    def __enter__(self) -> "Usage":
         self._thread.start()
         return self
 
@@ -42,13 +45,25 @@ class Memory:
         self._over.set()
         self._thread.join()
 
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of all containers since the beginning."""
+        return sum(last - first for first, last in self._processor.values()) / 1e9
+
     def _watch(self) -> None:
         engine = docker.from_env().api
         while not self._over.wait(1):
             for container in self._platform.agent_containers:
-                memory = engine.stats(container.id, stream=False)["memory_stats"]
-                inactive = memory["stats"].get("inactive_file", memory["stats"].get("total_inactive_file", 0))
-                self.most = max(self.most, memory["usage"] - inactive)
+                with contextlib.suppress(docker.errors.NotFound, KeyError):  # it has ended meanwhile
+                    self._note(container.id, engine.stats(container.id, stream=False))
+
+    def _note(self, container: str, stats: dict[str, Any]) -> None:
+        memory = stats["memory_stats"]
+        given_back = memory["stats"].get("inactive_file", memory["stats"].get("total_inactive_file", 0))
+        self.memory = max(self.memory, memory["usage"] - given_back)
+        nanoseconds = stats["cpu_stats"]["cpu_usage"]["total_usage"]
+        first, _ = self._processor.get(container, (nanoseconds, nanoseconds))
+        self._processor[container] = first, nanoseconds
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +86,7 @@ def worked_off(platform: Platform, deployment: str, faults: Faults) -> dict[int,
 def work_off(platform: Platform, deployment: str, faults: Faults, size: int) -> float:
     """Create runs at once and wait for the end of all; gives the seconds."""
     begin = time.monotonic()
-    with Memory(platform) as memory:
+    with Usage(platform) as usage:
         with ThreadPoolExecutor(8) as pool:
             create = f"/deployments/{deployment}/create_flow_run"
             numbers = range(size)
@@ -79,10 +94,10 @@ def work_off(platform: Platform, deployment: str, faults: Faults, size: int) -> 
         wait_for(f"{size} runs to end", lambda: not unfinished(platform, deployment), SECONDS_FOR_EACH * size)
         seconds = time.monotonic() - begin
     lost = size - len(completed_once(platform, made))
-    mebibytes = memory.most // 2**20
-    fault = faults.record(f"{size} runs at once; the agent took {mebibytes} MiB at most", size, lost, [seconds])
+    agent = f"at most {usage.memory / 2**20:.0f} MiB and {usage.cpu_seconds / size:.2f} CPU seconds a run in the agent"
+    fault = faults.record(f"{size} runs created at once, worked off ({agent})", size, lost, [seconds])
     assert fault.lost == 0
-    assert 0 < memory.most < AGENT_MEMORY
+    assert 0 < usage.memory < AGENT_MEMORY
     return seconds
 
 
