@@ -30,7 +30,7 @@ def tick(number: int) -> int:
 
 
 class Usage:
-    """Watches what the agent's containers take: memory at most, without what the kernel would give back, and CPU time."""
+    """Watches what the agent takes: CPU time, and memory at most, without what the kernel would give back."""
 
     def __init__(self, platform: Platform) -> None:
         self.memory, self._platform, self._over = 0, platform, threading.Event()
