@@ -2,6 +2,9 @@
 
 The story: `image` names, builds and pushes the agent's image; `key` puts the Prefect key into Secrets Manager;
 `project` creates the work pool, whose base job template carries all that a run on ECS needs; `rollout` starts the new
-revision and waits until ECS calls the service steady and Prefect shows the agent online. `start_agent` is what runs
-inside the container. This floor stands on `environments` and `infra`.
+revision and waits until ECS calls the service steady and Prefect shows the agent online. This floor stands on
+`environments` and `infra`.
+
+Inside the container `start_agent` becomes `worker`, which starts runs as ECS tasks, one for each of their `attempts`;
+`recovery` finds runs that an agent left behind, `task_ends` sees to runs whose task died, of which `causes` knows why.
 """

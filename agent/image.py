@@ -6,7 +6,8 @@ from environments import console
 from environments.settings import ROOT, Environment
 from infra import images
 
-FILES = ("agent/Dockerfile", "agent/start_agent.py", "requirements/agent.txt")
+RUNS_INSIDE = ("__init__", "attempts", "causes", "recovery", "start_agent", "task_ends", "worker")
+FILES = ("agent/Dockerfile", *(f"agent/{module}.py" for module in RUNS_INSIDE), "requirements/agent.txt")
 
 
 def name(environment: Environment) -> images.Image:

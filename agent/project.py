@@ -14,6 +14,7 @@ from infra.images import Image
 from infra.terraform import Outputs
 
 CONTAINER = "workflow"
+MOST_RESTARTS = 10
 
 
 def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
@@ -101,6 +102,9 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
                     enum=sorted({choice["capacity_provider"] for choice in EXECUTION_ENVIRONMENTS.values()}),
                 ),
                 "compatibility": variable("Compatibility", "string", runs_on["compatibility"], enum=["FARGATE", "EC2"]),
+                "restarts": variable(
+                    "How often a run is started again whose task died", "integer", 0, minimum=0, maximum=MOST_RESTARTS
+                ),
             },
         },
         "job_configuration": {
@@ -111,6 +115,7 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
             "cluster": outputs.workflows_cluster_arn,
             "container_name": CONTAINER,
             "match_latest_revision_in_family": True,
+            "restarts": "{{ restarts }}",
             key_secret: outputs.prefect_key_secret_arn,
             "task_definition": {
                 "family": f"{environment.prefix}_workflow_{{{{ family }}}}",

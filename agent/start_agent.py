@@ -1,10 +1,10 @@
 """Starts the agent inside its container: a Prefect worker of type `ecs` on the environment's project.
 
 `start_agent.py` first makes sure that the Prefect API answers and takes the key, so that a bad key or an unreachable
-API ends the container with one clear line instead of a worker that retries in silence. Then it becomes
-`prefect worker start`, with the worker's health endpoint on. `start_agent.py --check` asks that endpoint, and Prefect
-until it shows the agent online: it is the container's health check. Everything comes from environment variables that
-the task definition sets; this file imports nothing that is not in the image.
+API ends the container with one clear line instead of a worker that retries in silence. Then it becomes the worker
+(worker.py), with its health endpoint on. `start_agent.py --check` asks that endpoint, and Prefect until it shows the
+agent online: it is the container's health check. Everything comes from environment variables that the task definition
+sets; this file imports nothing that is not in the image.
 """
 
 import base64
@@ -35,24 +35,11 @@ def main() -> int:
     if problem:
         return stop(problem)
     os.environ["PREFECT_WORKER_WEBSERVER_HOST"] = "127.0.0.1"
-    command = [
-        "prefect",
-        "worker",
-        "start",
-        "--type",
-        "ecs",
-        "--pool",
-        os.environ["PREFECT_PROJECT"],
-        "--name",
-        agent_name(),
-        "--with-healthcheck",
-        "--install-policy",
-        "never",
-        "--no-create-pool-if-not-found",
-    ]
     print(f"agent {agent_name()} starts on project {os.environ['PREFECT_PROJECT']}", flush=True)
-    # The worker takes this process over, so that signals reach it directly.
-    os.execvp(command[0], command)
+    # The worker takes this process over, so that signals reach it directly. Its modules stand beside this one; -P keeps
+    # those out that somebody may put into the working folder.
+    os.environ["PYTHONPATH"] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    os.execvp("python", ["python", "-P", "-m", "agent.worker"])
 
 
 def stop(why: str) -> int:

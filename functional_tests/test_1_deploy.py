@@ -55,7 +55,7 @@ def test_the_agent_runs_as_nobody_with_a_read_only_root_and_no_capability(deploy
     assert host["CapDrop"] == ["ALL"]
     assert not host["Privileged"]
     assert host["Memory"] == 512 * 1024 * 1024
-    assert container.exec_run(["sh", "-c", "echo x > /opt/agent/x"]).exit_code != 0
+    assert container.exec_run(["sh", "-c", "echo x > /opt/platform/agent/x"]).exit_code != 0
 
 
 def test_the_health_check_of_the_task_definition_passes_in_the_container(deployed: Platform) -> None:

@@ -50,11 +50,13 @@ resource "aws_ecs_task_definition" "agent" {
       { name = "PREFECT_PROJECT", value = local.prefix },
       # Prefect's default is 10 s: half of that is what a run would wait for on average before anything happens.
       { name = "PREFECT_WORKER_QUERY_SECONDS", value = "2" },
+      # Prefect's default is 30 s: the runs of an agent that died are taken over when it has missed three.
+      { name = "PREFECT_WORKER_HEARTBEAT_SECONDS", value = "10" },
     ]
     secrets = [{ name = local.prefect_key_variable, valueFrom = aws_secretsmanager_secret.prefect_key.arn }]
 
     healthCheck = {
-      command     = ["CMD", "python", "/opt/agent/start_agent.py", "--check"]
+      command     = ["CMD", "python", "/opt/platform/agent/start_agent.py", "--check"]
       interval    = 30
       timeout     = 5
       retries     = 3

@@ -1,5 +1,5 @@
-# ECS tells of every task that changes state; the agent's observer reads that from a queue and marks runs whose task
-# died as Crashed. Events that nobody could process end in the dead-letter queue.
+# ECS tells of every task that stopped; the agent's observer reads that from a queue and sees to runs whose task died.
+# Events that nobody could process end in the dead-letter queue.
 
 locals {
   task_events = "${local.prefix}_task_events"
@@ -40,12 +40,15 @@ resource "aws_sqs_queue_redrive_allow_policy" "dead_letters" {
 
 resource "aws_cloudwatch_event_rule" "task_events" {
   name        = local.task_events
-  description = "State changes of the workflows' ECS tasks"
+  description = "The end of the workflows' ECS tasks"
 
   event_pattern = jsonencode({
     source      = ["aws.ecs"]
     detail-type = ["ECS Task State Change"]
-    detail      = { clusterArn = [aws_ecs_cluster.this["workflows"].arn] }
+
+    # A task on Fargate has seven states before, which only turn "Pending" into "InfrastructurePending" on Prefect's
+    # page. The observer takes one message at a time: with all of them a death would wait behind many starts.
+    detail = { clusterArn = [aws_ecs_cluster.this["workflows"].arn], lastStatus = ["STOPPED"] }
   })
 }
 

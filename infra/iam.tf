@@ -119,6 +119,19 @@ data "aws_iam_policy_document" "agent_task" {
     resources = [local.workflow_ecs_tasks]
   }
 
+  # The resource is where tasks run; on Fargate no instance is ever seen, its cluster is what counts.
+  statement {
+    sid       = "FindWorkflows"
+    actions   = ["ecs:ListTasks"]
+    resources = ["arn:aws:ecs:${local.arn_suffix}:container-instance/${aws_ecs_cluster.this["workflows"].name}/*"]
+
+    condition {
+      test     = "ArnEquals"
+      variable = "ecs:cluster"
+      values   = [aws_ecs_cluster.this["workflows"].arn]
+    }
+  }
+
   statement {
     sid       = "TagWorkflows"
     actions   = ["ecs:TagResource"]
