@@ -117,15 +117,17 @@ async def _propose(client: PrefectClient, run_id: uuid.UUID, state: State[Any]) 
 
 
 async def _tell(client: PrefectClient, run_id: uuid.UUID, task: Mapping[str, Any]) -> None:
-    """Put the reason and the last lines of the task into the run's log; that must not keep the run from going on."""
-    entries = [(logging.ERROR, causes.message(task))]
+    """Put the reason and the last lines of the task into the run's log."""
     try:
-        if lines := await _last_lines(task):
-            shown = "\n".join(line.rstrip()[:LINE_LENGTH] for line in lines)
-            entries.append((logging.INFO, f"The last lines that its task wrote:\n{shown}"))
-        await _log(client, run_id, entries)
-    except Exception:
-        logger.exception("the last lines of run %s can't be shown", run_id)
+        lines = await _last_lines(task)
+    except Exception as error:
+        # The run must go on all the same.
+        lines = [f"(can't be read: {type(error).__name__}: {error})"]
+    entries = [(logging.ERROR, causes.message(task))]
+    if lines:
+        shown = "\n".join(line.rstrip()[:LINE_LENGTH] for line in lines)
+        entries.append((logging.INFO, f"The last lines that its task wrote:\n{shown}"))
+    await _log(client, run_id, entries)
 
 
 async def _log(client: PrefectClient, run_id: uuid.UUID, entries: list[tuple[int, str]]) -> None:

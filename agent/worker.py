@@ -19,7 +19,7 @@ from agent import attempts, recovery, task_ends
 from agent.start_agent import agent_name
 
 if TYPE_CHECKING:
-    import anyio.abc
+    from anyio.abc import TaskStatus
     from prefect.client.schemas.objects import FlowRun
 
 
@@ -34,11 +34,16 @@ class Agent(ECSWorker):
 
     job_configuration = JobConfiguration
 
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        # In Prefect's list of workers it does not take the place of the original.
+        return cls.__name__
+
     async def run(
         self,
         flow_run: "FlowRun",
         configuration: ECSJobConfiguration,
-        task_status: "anyio.abc.TaskStatus[Any] | None" = None,
+        task_status: "TaskStatus[Any] | None" = None,
     ) -> ECSWorkerResult:
         """Start a run as an ECS task that carries the name of this attempt, and what to do when it dies."""
         attempt = attempts.name(flow_run.id, await self.client.read_flow_run_states(flow_run.id))

@@ -25,6 +25,7 @@ def prefect(http_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A Prefect API and the variables that the task definition sets."""
     monkeypatch.setenv("PREFECT_API_URL", f"{http_server.url}/api")
     monkeypatch.setenv("PREFECT_PROJECT", PROJECT)
+    monkeypatch.setenv("PYTHONPATH", "")  # so that it is put back
     return http_server
 
 
@@ -36,15 +37,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return commands
 
 
-def test_agent_becomes_a_worker_of_the_project(prefect: Server, started: list[list[str]]) -> None:
+def test_agent_becomes_the_worker_beside_it(prefect: Server, started: list[list[str]]) -> None:
     start_agent.main()
-    [command] = started
 
-    assert command[:3] == ["prefect", "worker", "start"]
-    assert command[command.index("--pool") + 1] == PROJECT
-    assert command[command.index("--type") + 1] == "ecs"
-    assert command[command.index("--name") + 1].startswith(f"{PROJECT}_")
-    assert "--with-healthcheck" in command
+    assert started == [["python", "-P", "-m", "agent.worker"]]
+    assert Path(os.environ["PYTHONPATH"], "agent", "worker.py").is_file()
 
 
 @pytest.mark.parametrize(
