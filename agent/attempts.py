@@ -1,8 +1,8 @@
 """The attempts of a run: how they are named, and how many there were.
 
 An attempt begins when a worker marks the run PENDING and ends when the run leaves the task that was started for it. Its
-name is the task's `clientToken` and `startedBy`: ECS starts no two tasks with one token, and says for each task which
-attempt it is of. https://docs.aws.amazon.com/AmazonECS/latest/APIReference/ECS_Idempotency.html
+name is the `clientToken` of its task, and a tag of it: ECS starts no two tasks with one token, and the tag says which
+attempt a task is of. https://docs.aws.amazon.com/AmazonECS/latest/APIReference/ECS_Idempotency.html
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import State
 
+TAG = "attempt"
 AWAITING_RESTART = "AwaitingRestart"
 """Name of the state of a run whose task died and that will be started again."""
 

@@ -26,7 +26,6 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
-from aiobotocore.session import get_session
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas import filters as f
 from prefect.client.schemas.objects import FlowRun, State, StateDetails, StateType
@@ -34,7 +33,7 @@ from prefect.exceptions import Abort
 from prefect.states import Crashed, Scheduled
 from prefect.utilities.engine import propose_state
 
-from agent import attempts, task_ends
+from agent import attempts, aws, task_ends
 
 LOOK_SECONDS = 10
 JITTER = random.SystemRandom()
@@ -93,7 +92,7 @@ async def look(agent: Agent, thorough: bool) -> None:
 async def _look_at(runs: Sequence[FlowRun], client: PrefectClient, agent: Agent) -> None:
     pool = await client.read_work_pool(agent.project)
     cluster = pool.base_job_template["job_configuration"]["cluster"]
-    async with get_session().create_client("ecs", config=task_ends.PATIENCE) as ecs:
+    async with aws.client("ecs") as ecs:
         tasks = Tasks(ecs, cluster)
         known = await tasks.described(arn for run in runs if (arn := _task_arn(run)))
         for run in runs:
@@ -134,7 +133,7 @@ async def _being_started_by_others(client: PrefectClient, agent: Agent, runs: Se
 
 
 class Tasks:
-    """The ECS tasks of a cluster, tags included."""
+    """The ECS tasks of a cluster; their tags are in `tags` by key."""
 
     def __init__(self, ecs: Any, cluster: str) -> None:
         self.ecs = ecs
@@ -147,15 +146,18 @@ class Tasks:
         while some := waiting[:DESCRIBED_AT_ONCE]:
             del waiting[:DESCRIBED_AT_ONCE]
             answer = await self.ecs.describe_tasks(cluster=self.cluster, tasks=some, include=["TAGS"])
-            found |= {task["taskArn"]: task for task in answer["tasks"]}
+            for task in answer["tasks"]:
+                tags = {tag["key"]: tag["value"] for tag in task.get("tags", [])}
+                found[task["taskArn"]] = {**task, "tags": tags}
         return found
 
-    async def of_attempt(self, attempt: str) -> dict[str, Any] | None:
+    async def of_attempt(self, run_id: uuid.UUID, attempt: str) -> dict[str, Any] | None:
         """The task that was started for an attempt of a run; None if there is none, or it stopped an hour ago."""
         for status in ("RUNNING", "STOPPED"):
-            answer = await self.ecs.list_tasks(cluster=self.cluster, startedBy=attempt, desiredStatus=status)
+            answer = await self.ecs.list_tasks(cluster=self.cluster, startedBy=str(run_id), desiredStatus=status)
             for task in (await self.described(answer["taskArns"])).values():
-                return task
+                if task["tags"].get(attempts.TAG, attempt) == attempt:
+                    return task
         return None
 
 
@@ -163,15 +165,15 @@ async def _see_to(run: FlowRun, task: dict[str, Any] | None, client: PrefectClie
     """Do what has to be done about a run whose task has stopped, or is not known to it or to ECS."""
     attempt = attempts.name(run.id, await client.read_flow_run_states(run.id))
     # The task that a restarted run knows of may still be the one before.
-    if task is None or task.get("startedBy") not in (attempt, None):
-        task = await tasks.of_attempt(attempt)
+    if task is None or task["tags"].get(attempts.TAG, attempt) != attempt:
+        task = await tasks.of_attempt(run.id, attempt)
     if task is None:
         await _see_to_run_without_task(run, client)
     elif task["lastStatus"] != "STOPPED":
         logger.info("run %s has task %s", run.id, task["taskArn"])
         await client.update_flow_run(run.id, infrastructure_pid=f"{tasks.cluster}::{task['taskArn']}")
     elif task["stoppedAt"] < _ago(LEFT_ALONE_SECONDS):
-        await task_ends.settle(client, task, {tag["key"]: tag["value"] for tag in task["tags"]})
+        await task_ends.settle(client, task, task["tags"])
 
 
 async def _see_to_run_without_task(run: FlowRun, client: PrefectClient) -> None:

@@ -1,18 +1,17 @@
 """What the agent does when ECS says that the task of a run has stopped and the run has not ended.
 
 The run becomes CRASHED with the reason, and the last lines that the task wrote go to the run's log. A run whose
-deployment has the job variable `restarts` is then scheduled again, that many times at most: the first time as it was,
-from the second time on Spot capacity is not used any more. A run that has failed, was cancelled or waits is left alone.
+deployment has the job variable `restarts` is then scheduled again, that many times at most. A run that has failed, was
+cancelled or waits is left alone.
 """
 
+import asyncio
 import datetime
 import logging
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, StateDetails
 from prefect.exceptions import Abort, ObjectNotFound
@@ -20,15 +19,14 @@ from prefect.states import Cancelled, Crashed, Scheduled
 from prefect.utilities.engine import propose_state
 from prefect_aws.observers.ecs import FilterCase, ecs_observer, fetch_cloudwatch_logs, mark_runs_as_crashed
 
-from agent import attempts, causes
+from agent import attempts, aws, causes
 
 RUN_TAG = "prefect.io/flow-run-id"
 RESTARTS_TAG = "restarts"
 LAST_LINES = 20
 LINE_LENGTH = 1000
 """Prefect Cloud takes 25,000 characters in one log entry."""
-PATIENCE = AioConfig(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "max_attempts": 3})
-SPOT, ON_DEMAND = "FARGATE_SPOT", "FARGATE"
+READ_WITHIN_SECONDS = 10
 
 logger = logging.getLogger("prefect.agent.task_ends")
 
@@ -63,7 +61,7 @@ async def settle(client: PrefectClient, task: Mapping[str, Any], tags: Mapping[s
         return
     states = await client.read_flow_run_states(run_id)
     # An event can come late, when the run is at its next attempt already.
-    if task.get("startedBy") and task["startedBy"] != attempts.name(run_id, states):
+    if attempts.TAG in tags and tags[attempts.TAG] != attempts.name(run_id, states):
         return
     logger.info("the task of run %s stopped: %s", run_id, causes.message(task))
     if run.state and run.state.is_cancelling():
@@ -72,7 +70,7 @@ async def settle(client: PrefectClient, task: Mapping[str, Any], tags: Mapping[s
     await _tell(client, run_id, task)
     if run.state and not run.state.is_crashed():
         await _propose(client, run_id, Crashed(message=causes.message(task)))
-    await _restart(client, run, states, task, int(tags.get(RESTARTS_TAG) or 0))
+    await _restart(client, run_id, states, task, int(tags.get(RESTARTS_TAG) or 0))
 
 
 def _had_a_task(run: FlowRun) -> bool:
@@ -86,7 +84,7 @@ def _had_a_task(run: FlowRun) -> bool:
 
 
 async def _restart(
-    client: PrefectClient, run: FlowRun, states: list[State[Any]], task: Mapping[str, Any], allowed: int
+    client: PrefectClient, run_id: uuid.UUID, states: list[State[Any]], task: Mapping[str, Any], allowed: int
 ) -> None:
     """Schedule a run again whose task died, if it was told to survive that."""
     made, cause = attempts.restarts(states), causes.cause_of(task)
@@ -94,18 +92,15 @@ async def _restart(
         return
     if made >= allowed or not cause.again:
         why = "it would end the same way" if made < allowed else f"it was restarted {made} times"
-        await _log(client, run.id, [(logging.ERROR, f"Not started again: {why}.")])
+        await _log(client, run_id, [(logging.ERROR, f"Not started again: {why}.")])
         return
-    if made and task.get("capacityProviderName") == SPOT:
-        variables = {**(run.job_variables or {}), "capacity_provider": ON_DEMAND}
-        await client.update_flow_run(run.id, job_variables=variables)
     again: State[Any] = Scheduled(
         name=attempts.AWAITING_RESTART,
         message=f"Restart {made + 1} of {allowed}: {cause.words}.",
         # Prefect takes a transition of one id once: two agents don't restart a run twice.
-        state_details=StateDetails(transition_id=uuid.uuid5(run.id, f"restart {made + 1}")),
+        state_details=StateDetails(transition_id=uuid.uuid5(run_id, f"restart {made + 1}")),
     )
-    await _propose(client, run.id, again)
+    await _propose(client, run_id, again)
 
 
 async def _propose(client: PrefectClient, run_id: uuid.UUID, state: State[Any]) -> None:
@@ -119,7 +114,7 @@ async def _propose(client: PrefectClient, run_id: uuid.UUID, state: State[Any]) 
 async def _tell(client: PrefectClient, run_id: uuid.UUID, task: Mapping[str, Any]) -> None:
     """Put the reason and the last lines of the task into the run's log."""
     try:
-        lines = await _last_lines(task)
+        lines = await asyncio.wait_for(_last_lines(task), READ_WITHIN_SECONDS)
     except Exception as error:
         # The run must go on all the same.
         lines = [f"(can't be read: {type(error).__name__}: {error})"]
@@ -147,12 +142,12 @@ async def _log(client: PrefectClient, run_id: uuid.UUID, entries: list[tuple[int
 
 async def _last_lines(task: Mapping[str, Any]) -> list[str]:
     """The last lines of the task's first container; none if it never wrote any."""
-    async with get_session().create_client("ecs", config=PATIENCE) as ecs:
+    async with aws.client("ecs") as ecs:
         found = await ecs.describe_task_definition(taskDefinition=task["taskDefinitionArn"])
     container = found["taskDefinition"]["containerDefinitions"][0]
     options = container["logConfiguration"]["options"]
     task_id = task["taskArn"].rpartition("/")[2]
-    async with get_session().create_client("logs", config=PATIENCE) as logs:
+    async with aws.client("logs") as logs:
         lines: list[str] = await fetch_cloudwatch_logs(
             logs_client=logs,
             log_group=options["awslogs-group"],

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
 
+RESTARTS_ON_SPOT = 1
+"""So many restarts of a run on Spot are on Spot again."""
+
+
 class JobConfiguration(ECSJobConfiguration):
     """What a deployment chooses for its runs."""
 
@@ -45,10 +49,14 @@ class Agent(ECSWorker):
         configuration: ECSJobConfiguration,
         task_status: "TaskStatus[Any] | None" = None,
     ) -> ECSWorkerResult:
-        """Start a run as an ECS task that carries the name of this attempt, and what to do when it dies."""
-        attempt = attempts.name(flow_run.id, await self.client.read_flow_run_states(flow_run.id))
-        configuration.task_run_request |= {"startedBy": attempt, "clientToken": attempt}
-        configuration.labels[task_ends.RESTARTS_TAG] = str(cast(JobConfiguration, configuration).restarts)
+        """Start a run as an ECS task that carries the name of this attempt, and how often it may be restarted."""
+        states = await self.client.read_flow_run_states(flow_run.id)
+        attempt = attempts.name(flow_run.id, states)
+        configuration.task_run_request |= {"startedBy": str(flow_run.id), "clientToken": attempt}
+        if attempts.restarts(states) > RESTARTS_ON_SPOT:
+            leave_spot(configuration.task_run_request)
+        restarts = str(cast(JobConfiguration, configuration).restarts)
+        configuration.labels |= {attempts.TAG: attempt, task_ends.RESTARTS_TAG: restarts}  # become tags
         return await super().run(flow_run, configuration, task_status)
 
     def _create_task_run(self, ecs_client: Any, task_run_request: dict[str, Any]) -> Any:
@@ -75,6 +83,13 @@ class Agent(ECSWorker):
         """Stop both; runs that are being started are waited for."""
         self._recovery.cancel()
         await super().__aexit__(*exc_info)
+
+
+def leave_spot(task_run_request: dict[str, Any]) -> None:
+    """Have a task started on demand that would be started on Spot."""
+    for provider in task_run_request.get("capacityProviderStrategy", []):
+        if provider["capacityProvider"] == "FARGATE_SPOT":
+            provider["capacityProvider"] = "FARGATE"
 
 
 def main() -> None:

@@ -110,13 +110,14 @@ class Platform:
         """The Prefect API as this machine reaches it."""
         return f"http://127.0.0.1:{self.prefect_port}/api"
 
-    def prefect(self, path: str, body: Any = None, **filters: Any) -> Any:
+    def prefect(self, path: str, body: Any = None, method: str = "POST", **filters: Any) -> Any:
         """What the Prefect API answers to a POST of a body, or of filters; asked without any of the project's code."""
         cloud = self.prefect_url.startswith("https://api.prefect.cloud/")
         login = f"Bearer {self.key}" if cloud else f"Basic {base64.b64encode(self.key.encode()).decode()}"
         request = urllib.request.Request(
             self.prefect_url + path,
-            data=json.dumps(filters if body is None else body).encode(),
+            data=json.dumps(filters if body is None else body).encode() if method == "POST" else None,
+            method=method,
             headers={"Authorization": login, "Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=30) as answer:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent import recovery, task_ends
+from agent import aws, recovery, task_ends
 from unit_tests.agent.prefect_fake import NOW, TEMPLATE, FakePrefect, states_of
 
 CLUSTER = TEMPLATE["job_configuration"]["cluster"]
@@ -28,10 +28,10 @@ class FakeEcs:
         arn = f"arn:aws:ecs:eu-west-1:123456789012:task/workflows/{len(self.tasks)}"
         self.tasks[arn] = {
             "taskArn": arn,
-            "startedBy": attempt,
+            "startedBy": attempt.rpartition("-")[0],
             "lastStatus": status,
             "stoppedAt": NOW - datetime.timedelta(seconds=seconds_ago),
-            "tags": [{"key": "prefect.io/flow-run-id", "value": attempt.rpartition("-")[0]}],
+            "tags": [{"key": "attempt", "value": attempt}],
         }
         return f"{CLUSTER}::{arn}"
 
@@ -53,31 +53,30 @@ def ecs() -> FakeEcs:
 
 
 @pytest.fixture
-def settled(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Tasks that were handed to what an event is handed to."""
-    handed: list[dict[str, Any]] = []
+def settled(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """Tags of the tasks that were handed to what an event is handed to."""
+    handed: list[dict[str, str]] = []
 
     async def settle(_: Any, task: dict[str, Any], tags: dict[str, str]) -> None:
-        assert task["startedBy"].startswith(tags["prefect.io/flow-run-id"])
-        handed.append(task)
+        assert tags["attempt"].startswith(task["startedBy"])
+        handed.append(tags)
 
     monkeypatch.setattr(task_ends, "settle", settle)
     return handed
 
 
 @pytest.fixture
-def prefect(monkeypatch: pytest.MonkeyPatch, ecs: FakeEcs, settled: list[dict[str, Any]]) -> FakePrefect:
+def prefect(monkeypatch: pytest.MonkeyPatch, ecs: FakeEcs, settled: list[dict[str, str]]) -> FakePrefect:
     """A Prefect, and a minute since anything happened there."""
     fake = FakePrefect()
 
     @asynccontextmanager
-    async def create_client(service: str, config: Any) -> AsyncIterator[FakeEcs]:
+    async def client(service: str) -> AsyncIterator[FakeEcs]:
         assert service == "ecs"
-        assert config.read_timeout <= 10
         yield ecs
 
     monkeypatch.setattr(recovery, "get_client", lambda: fake)
-    monkeypatch.setattr(recovery, "get_session", lambda: SimpleNamespace(create_client=create_client))
+    monkeypatch.setattr(aws, "client", client)
     monkeypatch.setattr(recovery, "_ago", lambda seconds: NOW + datetime.timedelta(seconds=60 - seconds))
     return fake
 
@@ -177,7 +176,7 @@ def test_task_that_its_run_does_not_know_of_is_told_to_it(
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("states", [STRANDED, RUNNING], ids=["pending", "running"])
 def test_stopped_task_whose_event_was_lost_is_seen_to(
-    prefect: FakePrefect, ecs: FakeEcs, settled: list[Any], states: tuple[str, ...], known: bool
+    prefect: FakePrefect, ecs: FakeEcs, settled: list[dict[str, str]], states: tuple[str, ...], known: bool
 ) -> None:
     run = prefect.add(*states)
     task = ecs.start(f"{run}-0", "STOPPED", seconds_ago=0)
@@ -185,12 +184,12 @@ def test_stopped_task_whose_event_was_lost_is_seen_to(
         prefect.runs[run].infrastructure_pid = task
     _look(thorough=True)
 
-    assert [each["startedBy"] for each in settled] == [f"{run}-0"]
+    assert [tags["attempt"] for tags in settled] == [f"{run}-0"]
     assert len(prefect.names(run)) == len(states)
 
 
 def test_event_of_a_task_that_has_just_stopped_is_waited_for(
-    prefect: FakePrefect, ecs: FakeEcs, settled: list[Any]
+    prefect: FakePrefect, ecs: FakeEcs, settled: list[dict[str, str]]
 ) -> None:
     run = prefect.add(*RUNNING)
     prefect.runs[run].infrastructure_pid = ecs.start(f"{run}-0", "STOPPED", seconds_ago=-45)
@@ -200,7 +199,7 @@ def test_event_of_a_task_that_has_just_stopped_is_waited_for(
 
 
 def test_restarted_run_that_is_stranded_does_not_end_with_the_task_before(
-    prefect: FakePrefect, ecs: FakeEcs, settled: list[Any]
+    prefect: FakePrefect, ecs: FakeEcs, settled: list[dict[str, str]]
 ) -> None:
     run = prefect.add(*RUNNING, "CRASHED", "SCHEDULED:AwaitingRestart", "PENDING")
     prefect.runs[run].infrastructure_pid = ecs.start(f"{run}-0", "STOPPED")

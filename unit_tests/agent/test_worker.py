@@ -49,8 +49,26 @@ def test_task_carries_the_name_of_its_attempt_and_how_often_it_may_be_restarted(
     asyncio.run(agent.run(prefect.runs[run], asked))
 
     [told] = configurations
-    assert told.task_run_request == {"cluster": CLUSTER, "startedBy": f"{run}-2", "clientToken": f"{run}-2"}
-    assert told.labels == {"team": "data", "restarts": "3"}
+    assert told.task_run_request == {"cluster": CLUSTER, "startedBy": str(run), "clientToken": f"{run}-2"}
+    assert told.labels == {"team": "data", "attempt": f"{run}-2", "restarts": "3"}
+
+
+@pytest.mark.parametrize(("restarts", "capacity"), [(0, "FARGATE_SPOT"), (1, "FARGATE_SPOT"), (2, "FARGATE")])
+def test_second_restart_of_a_run_on_spot_is_on_demand(
+    agent: Agent,
+    configurations: list[JobConfiguration],
+    monkeypatch: pytest.MonkeyPatch,
+    restarts: int,
+    capacity: str,
+) -> None:
+    prefect = FakePrefect()
+    monkeypatch.setattr(agent, "_client", prefect)
+    run = prefect.add(*["SCHEDULED:AwaitingRestart", "PENDING"] * restarts)
+    request = {"cluster": CLUSTER, "capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]}
+    asyncio.run(agent.run(prefect.runs[run], JobConfiguration(task_definition=DEFINITION, task_run_request=request)))
+
+    [told] = configurations
+    assert told.task_run_request["capacityProviderStrategy"] == [{"capacityProvider": capacity, "weight": 1}]
 
 
 def test_request_to_ecs_holds_what_the_attempt_is_called(agent: Agent) -> None:

@@ -1,0 +1,77 @@
+"""Runs and their ECS tasks, as tests create them and look at them: by the APIs, without the project's code."""
+
+import datetime
+from typing import Any
+
+from functional_tests.platform import Platform, wait_for
+
+RUN_TAG = "prefect.io/flow-run-id"
+AT_ONCE = 100
+
+
+def deployment(platform: Platform, flow: str) -> dict[str, Any]:
+    """The deployment of a flow that is not a preview."""
+    named = {"name": {"any_": [platform.name]}}
+    (found,) = platform.prefect("/deployments/filter", flows={"name": {"any_": [flow]}}, deployments=named)
+    return dict(found)
+
+
+def create(platform: Platform, deployment: str, **properties: Any) -> str:
+    """Create a run of a deployment; gives its id."""
+    return str(platform.prefect(f"/deployments/{deployment}/create_flow_run", properties)["id"])
+
+
+def read(platform: Platform, runs: list[str]) -> dict[str, dict[str, Any]]:
+    """Runs by id."""
+    found = platform.prefect("/flow_runs/filter", flow_runs={"id": {"any_": runs}}, limit=200)
+    return {run["id"]: run for run in found}
+
+
+def states(platform: Platform, run: str) -> list[dict[str, Any]]:
+    """The states that a run has had, in their order."""
+    found = platform.prefect(f"/flow_run_states/?flow_run_id={run}", method="GET")
+    return sorted(found, key=lambda state: str(state["timestamp"]))
+
+
+def wait_for_state(platform: Platform, run: str, name: str, seconds: float = 60, nth: int = 1) -> dict[str, Any]:
+    """Wait until a run has got a state of this name for the nth time; gives that state."""
+
+    def there() -> Any:
+        return [state for state in states(platform, run) if state["name"] == name][nth - 1 : nth]
+
+    (found,) = wait_for(f"{name} of run {run}", there, seconds)
+    return dict(found)
+
+
+def log(platform: Platform, run: str) -> str:
+    """The log of a run at Prefect."""
+    lines = platform.prefect("/logs/filter", logs={"flow_run_id": {"any_": [run]}}, sort="TIMESTAMP_ASC", limit=200)
+    return "\n".join(line["message"] for line in lines)
+
+
+def container(platform: Platform, run: str) -> Any:
+    """The container that a run is in now, None if there is none."""
+    variable = f"PREFECT__FLOW_RUN_ID={run}"
+    running = platform.containers("")
+    return next((each for each in running if variable in each.attrs["Config"]["Env"]), None)
+
+
+def tasks(platform: Platform) -> dict[str, list[dict[str, Any]]]:
+    """All ECS tasks of workflows that there were lately, by run, in the order in which they were created."""
+    ecs, cluster = platform.aws("ecs"), f"{platform.prefix}_workflows"
+    arns: list[str] = []
+    for status in ("RUNNING", "STOPPED"):
+        for page in ecs.get_paginator("list_tasks").paginate(cluster=cluster, desiredStatus=status):
+            arns += page["taskArns"]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for first in range(0, len(arns), AT_ONCE):
+        some = arns[first : first + AT_ONCE]
+        for task in ecs.describe_tasks(cluster=cluster, tasks=some, include=["TAGS"])["tasks"]:
+            tags = {tag["key"]: tag["value"] for tag in task["tags"]}
+            found.setdefault(tags[RUN_TAG], []).append(task)
+    return {run: sorted(each, key=lambda task: task["createdAt"]) for run, each in found.items()}
+
+
+def moment(state: dict[str, Any]) -> datetime.datetime:
+    """When a run came into a state."""
+    return datetime.datetime.fromisoformat(state["timestamp"].replace("Z", "+00:00"))
