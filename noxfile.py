@@ -188,7 +188,7 @@ def environment(name: str) -> Path:
 
 def terraform(*arguments: str) -> list[Command]:
     """A command of the Terraform that the project uses, on its module."""
-    from infra.terraform import program
+    from infra.terraform_process import program
 
     return [[program(), "-chdir=infra", *arguments]]
 

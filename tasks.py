@@ -7,7 +7,8 @@ invoke deploy --env dev        everything, on AWS
 from invoke.context import Context
 from invoke.tasks import task
 
-from environments.console import Step, command, confirm, say, scratch_folder, steps, table
+from environments.console import Step, command, confirm, say, steps, table
+from environments.leftovers import scratch_folder
 from environments.settings import load
 
 ENV = "environment: local (this machine), dev, test, prod, or any other environments/<env>.tfvars"
@@ -39,7 +40,7 @@ def deploy(_: Context, env: str = "local", plan: str = "", yes: bool = False) ->
     """
     from agent import image, key, project, rollout, summary
     from environments import local_stack
-    from infra import account, checks, images, plans, terraform
+    from infra import account, adoption, checks, images, plans
 
     environment = load(env)
     tag = image.name(environment).tag
@@ -55,7 +56,7 @@ def deploy(_: Context, env: str = "local", plan: str = "", yes: bool = False) ->
             else:
                 ready = checked
             infra = (environment, tag, repository.done.set, approved)
-            applied = run("AWS infrastructure", terraform.apply, *infra, after=(ready,), milestone=repository)
+            applied = run("AWS infrastructure", adoption.apply, *infra, after=(ready,), milestone=repository)
             pushed = run("Agent image to ECR", images.push, environment, built, after=(repository,))
             stored = run("Prefect key", key.store, environment, applied)
             made = run("Prefect project", project.ensure, environment, applied, pushed)
@@ -418,9 +419,16 @@ def rotate_key(_: Context, env: str = "local") -> None:
 
 @task(help={"env": ENV, "lock": "ID of the lock, from the message that names it"}, positional=["lock"])
 @command
-def unlock(_: Context, lock: str, env: str = "local") -> None:
-    """Release Terraform's lock that a dead run left behind."""
-    from infra import checks, terraform
+def unlock(_: Context, lock: str = "", env: str = "local") -> None:
+    """Release Terraform's lock that a dead run left behind, and take up what that run made but could not write down.
 
-    terraform.unlock(checks.ready(load(env)), lock)
-    say("released; invoke deploy goes on")
+    Without an ID it only does the latter.
+    """
+    from agent import image
+    from infra import adoption, checks, terraform
+
+    environment = checks.ready(load(env))
+    with steps() as run:
+        free = run("Lock", terraform.unlock, environment, lock)
+        run("What the dead run made", adoption.adopt, environment, image.name(environment).tag, after=(free,))
+    say(f"done; invoke deploy --env {env} goes on")

@@ -8,12 +8,10 @@ import contextvars
 import dataclasses
 import functools
 import sys
-import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from environments import github_actions
@@ -141,13 +139,6 @@ class Run:
         # Daemon threads: after Ctrl-C the process must be able to end while one of them hangs on the network.
         threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=True).start()
         return step
-
-
-@contextlib.contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """An empty folder that is gone afterwards."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
 
 
 @contextlib.contextmanager

@@ -117,6 +117,7 @@ def remove(environment: Environment) -> None:
     """Stop everything of environment local and remove it: processes, containers, network, data, key and logs."""
     import shutil
 
+    shutil.rmtree(_removed(environment), ignore_errors=True)  # of a run that was killed
     stop(environment)
     client = docker_client()
     ours = {"label": f"ministack.instance={_instance(environment)}"}
@@ -129,7 +130,14 @@ def remove(environment: Environment) -> None:
         for tag in image["RepoTags"] or ():
             if tag.startswith(f"127.0.0.1:{environment.aws_port}/"):
                 client.images.remove(tag, force=True)
-    shutil.rmtree(environment.folder, ignore_errors=True)
+    # In one go: were we killed half-way, what is left of it would be taken for the whole.
+    with contextlib.suppress(FileNotFoundError):
+        environment.folder.rename(_removed(environment))
+    shutil.rmtree(_removed(environment), ignore_errors=True)
+
+
+def _removed(environment: Environment) -> Path:
+    return environment.folder.with_name(f"{environment.name}.removed")
 
 
 def state(environment: Environment) -> dict[str, str]:

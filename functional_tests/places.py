@@ -12,7 +12,7 @@ from typing import Any
 from functional_tests import canary
 from functional_tests.canary import Found
 from functional_tests.platform import Platform, image_tags
-from infra.terraform import program
+from infra.terraform_process import program
 
 BUCKET = "local-dataflow-automation-state-000000000000"
 STATE_KEY = "terraform.tfstate"

@@ -11,7 +11,7 @@ from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
 from environments.secrets import prefect_key
 from environments.settings import Environment
-from infra import aws, images, state, terraform
+from infra import aws, images, state, terraform_process
 from infra.roles import role_name
 
 Check = tuple[str, Callable[[Environment], str]]
@@ -20,7 +20,7 @@ Check = tuple[str, Callable[[Environment], str]]
 def checks(environment: Environment) -> list[Check]:
     """The checks that apply to an environment: a title each, and a function that tells what it found or raises."""
     common: list[Check] = [
-        ("Terraform", lambda _: terraform.program()),
+        ("Terraform", lambda _: terraform_process.program()),
         ("Docker engine", lambda _: f"version {local_stack.docker_client().version()['Version']}"),
         ("Base image", _base_image),
         ("Prefect key", _key),

@@ -55,6 +55,9 @@ resource "aws_cloudwatch_event_rule" "task_events" {
 resource "aws_cloudwatch_event_target" "task_events" {
   rule = aws_cloudwatch_event_rule.task_events.name
   arn  = aws_sqs_queue.task_events.arn
+
+  # With a generated one, a run that dies here would leave a second target, and each event would come twice.
+  target_id = "queue"
 }
 
 resource "aws_sqs_queue_policy" "task_events" {

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from environments import console, github_actions
+from environments import console, github_actions, leftovers
 from environments.errors import PlatformError
 from environments.settings import Environment, fields
 from infra import checks, terraform
@@ -40,7 +40,7 @@ def show(environment: Environment, image_tag: str, out: str = "", markdown: str 
     Raises:
         PlatformError: Terraform failed, or a file can't be written.
     """
-    with console.scratch_folder() as scratch:
+    with leftovers.scratch_folder() as scratch:
         told = bool(markdown) or github_actions.active()
         saved = Path(out).resolve() if out else scratch / "plan" if told else None
         for file in filter(None, (out, markdown)):

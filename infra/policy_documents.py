@@ -17,7 +17,7 @@ from typing import Any
 from environments.errors import PlatformError
 from environments.settings import Environment, load
 from infra import encryption, permissions, state
-from infra.terraform import MODULE, program
+from infra.terraform_process import MODULE, program
 
 ENVIRONMENT = "prod"
 VPC = "vpc-0123456789abcdef0"

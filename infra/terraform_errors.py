@@ -7,6 +7,9 @@ from environments.errors import PlatformError
 from environments.settings import Environment
 from infra.state import bucket_name
 
+NAME_TAKEN = re.compile("Already ?Exists|already exists|Duplicate|AlreadyAssociated|not idempotent|Subnet.Conflict")
+"""What AWS says when something of a name, a place or a range that is asked for is there already."""
+
 
 def failure(environment: Environment, command: str, words: str) -> PlatformError:
     """The error for a Terraform run that failed: what users can mend is explained, the rest is in Terraform's words."""
@@ -34,7 +37,10 @@ def failure(environment: Environment, command: str, words: str) -> PlatformError
             f"environment {environment.name} was changed after the plan was made",
             f"plan again, and look at it: invoke plan --env {environment.name} --out FILE",
         )
-    return PlatformError(f"terraform {command} failed", words)
+    todo = ""
+    if command == "apply" and NAME_TAKEN.search(words):
+        todo = f"if a run that died made it: invoke unlock --env {environment.name} takes it up; else it has to go"
+    return PlatformError(f"terraform {command} failed", words, todo)
 
 
 def diagnostic(event: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from environments import console, github_actions
+from environments import console, github_actions, leftovers
 from environments.errors import PlatformError
 from environments.secrets import process_environment
 
@@ -116,7 +116,7 @@ def _variables(url: str) -> dict[str, str]:
     """The environment for git: how the user reaches servers, and the job's token if the URL is on GitHub."""
     variables = {
         name: value
-        for name, value in process_environment({}).items()
+        for name, value in process_environment(leftovers.label()).items()
         if not name.startswith("GIT_") or name.startswith(INHERITED)
     }
     variables |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_ALLOW_PROTOCOL": PROTOCOLS}

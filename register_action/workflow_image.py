@@ -7,7 +7,7 @@ import posixpath
 import re
 from typing import Any
 
-from environments import console
+from environments import console, leftovers
 from environments.errors import PlatformError
 from environments.local_stack import docker_client
 from environments.settings import ROOT, Environment
@@ -157,6 +157,7 @@ def _imported(environment: Environment, image: Image, flows: list[FoundFlow]) ->
             name,
             ["python", "-c", DESCRIBE.read_text(encoding="utf-8"), *(flow.entrypoint for flow in flows)],
             remove=True,
+            labels=leftovers.label(),
             network_disabled=True,
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],

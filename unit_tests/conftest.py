@@ -22,7 +22,7 @@ from moto import mock_aws
 
 from environments import settings
 from environments.settings import Environment
-from infra import aws, terraform
+from infra import aws, terraform_process
 from infra.terraform import Outputs
 
 # Before Prefect is imported anywhere: a profile of the developer's must not change what the tests see.
@@ -140,7 +140,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(file, folder / "environments")
     monkeypatch.setattr(settings, "SETTINGS_FOLDER", folder / "environments")
     monkeypatch.setattr(settings, "ROOT", folder)
-    monkeypatch.setattr(terraform, "ROOT", folder)
+    monkeypatch.setattr(terraform_process, "ROOT", folder)
     return folder
 
 

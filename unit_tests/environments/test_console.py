@@ -411,18 +411,6 @@ def test_progress_of_a_step_told_aside_is_told_aside(
     assert printed.out == ""
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_scratch_folder_is_empty_and_gone_afterwards(fails: bool) -> None:
-    with contextlib.suppress(PlatformError), console.scratch_folder() as folder:
-        assert list(folder.iterdir()) == []
-        (folder / "sub").mkdir()
-        (folder / "sub" / "file").write_text("x")
-        if fails:
-            raise PlatformError("no")
-
-    assert not folder.exists()
-
-
 def test_error_tells_all_its_parts_where_no_console_is() -> None:
     assert str(PlatformError("what", " why\n", "todo")) == "what\nwhy\ntodo"
     assert str(PlatformError("what", todo="todo")) == "what\ntodo"

@@ -12,7 +12,7 @@ from environments.errors import PlatformError
 from environments.settings import Environment
 from infra import policy_documents
 from infra.roles import ROLES
-from infra.terraform import MODULE
+from infra.terraform_process import MODULE
 from unit_tests.conftest import FakeTerraform
 
 DOCUMENT = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole"}]}

@@ -10,7 +10,7 @@ import pytest
 
 from environments.errors import PlatformError
 from environments.settings import ROOT, Environment
-from infra import terraform, terraform_errors
+from infra import terraform, terraform_errors, terraform_process
 from infra.images import ensure_repository
 from infra.state import bucket_name
 from infra.terraform import Outputs
@@ -107,17 +107,17 @@ def test_terraform_of_the_bootstrap_goes_before_the_one_on_path(
 ) -> None:
     FakeTerraform(tmp_path / "elsewhere")
     monkeypatch.setenv("PATH", f"{tmp_path / 'elsewhere'}:/usr/bin:/bin")
-    own = terraform.program()
+    own = terraform_process.program()
     shutil.rmtree(fake_terraform.folder)
 
     assert own == str(fake_terraform.program)
-    assert terraform.program() == str(tmp_path / "elsewhere" / "terraform")
+    assert terraform_process.program() == str(tmp_path / "elsewhere" / "terraform")
 
 
 def test_missing_terraform_says_how_to_get_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PlatformError, match="Terraform is missing") as caught:
-        terraform.program()
+        terraform_process.program()
 
     assert "bootstrap.sh" in caught.value.todo
 
@@ -126,7 +126,7 @@ def test_missing_terraform_says_how_to_get_it(root: Path, tmp_path: Path, monkey
 def test_terraform_that_is_too_old_is_named_with_its_version(fake_terraform: FakeTerraform, version: str) -> None:
     fake_terraform.answers("version", json.dumps({"terraform_version": version}))
     with pytest.raises(PlatformError, match="too old") as caught:
-        terraform.program()
+        terraform_process.program()
 
     assert str(fake_terraform.program) in caught.value.why
     assert version.rpartition(".")[0] in caught.value.why
@@ -137,20 +137,20 @@ def test_terraform_that_is_too_old_is_named_with_its_version(fake_terraform: Fak
 def test_terraform_that_is_new_enough_is_taken(fake_terraform: FakeTerraform, version: str) -> None:
     fake_terraform.answers("version", json.dumps({"terraform_version": version}))
 
-    assert terraform.program() == str(fake_terraform.program)
+    assert terraform_process.program() == str(fake_terraform.program)
 
 
 def test_program_that_is_no_terraform_is_refused(fake_terraform: FakeTerraform) -> None:
     fake_terraform.answers("version", "hello")
     with pytest.raises(PlatformError, match="Terraform"):
-        terraform.program()
+        terraform_process.program()
 
 
 def test_minimum_is_the_one_of_the_module() -> None:
     options = hcl2.SerializationOptions(with_comments=False, strip_string_quotes=True)
     [block] = hcl2.loads((ROOT / "infra" / "versions.tf").read_text(), serialization_options=options)["terraform"]
 
-    assert block["required_version"] == ">= " + ".".join(map(str, (*terraform.MINIMUM_VERSION, 0)))
+    assert block["required_version"] == ">= " + ".".join(map(str, (*terraform_process.MINIMUM_VERSION, 0)))
 
 
 def test_init_names_the_state_bucket_of_the_environment(environment: Environment, deployed: FakeTerraform) -> None:
@@ -212,7 +212,7 @@ def test_local_sends_terraform_to_the_emulator(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "real")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "real")
     given = {"AWS_ACCESS_KEY_ID": "a", "AWS_SESSION_TOKEN": "b", "AWS_ENDPOINT_URL": local.aws_endpoint_url}
-    monkeypatch.setattr(terraform, "aws_variables", lambda _: given)
+    monkeypatch.setattr(terraform_process, "aws_variables", lambda _: given)
     fake_terraform.answers("output", _output_json(outputs))
     terraform.outputs(local)
     variables = fake_terraform.environment("init").splitlines()
