@@ -22,7 +22,7 @@ from infra import terraform
 from infra.aws import client
 from infra.terraform import Outputs
 from infra.terraform_errors import NAME_TAKEN
-from infra.terraform_process import MODULE, stream
+from infra.terraform_process import FLAG, MODULE, run, stream
 
 Planned = dict[str, Any]
 """What a plan says of a resource that it would make, as far as that is known before."""
@@ -87,7 +87,7 @@ def adopt(environment: Environment, image_tag: str) -> dict[str, str]:
         shutil.copytree(MODULE, module, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
         open_ends = True
         while open_ends:
-            planned = _planned(environment, image_tag, module)
+            planned = [each for each in _planned(environment, image_tag, module) if each["address"] not in found]
             new = _there(environment, planned)
             # What depends on others (a route on its table) can be looked for when those are known.
             open_ends = 0 < len(new) < len(planned)
@@ -105,9 +105,10 @@ def _planned(environment: Environment, image_tag: str, module: Path) -> list[dic
     plan = module.parent / "plan"
     options = {**terraform.inputs(environment, image_tag), "lock": False, "out": str(plan)}
     stream(environment, "plan", _watch, module=module, **options)
+    described = json.loads(run(environment, "show", str(plan), json=FLAG))
     return [
         change
-        for change in terraform.described(environment, plan).get("resource_changes", [])
+        for change in described.get("resource_changes", [])
         if change["change"]["actions"] == ["create"] and change["type"] in NETWORK.keys() | FINDERS.keys()
     ]
 
