@@ -2,8 +2,9 @@
 
 The story: `settings.load` turns `environments/<env>.tfvars` into a frozen `Environment`. For environment `local`,
 `local_stack` starts what AWS and Prefect Cloud are elsewhere: the emulated AWS (`emulated_aws`) and a Prefect server,
-as background processes on this machine (`local_server`). `console` runs steps side by side and prints them; `errors`
-has the one error type; `secrets` and `local_keys` are where keys are read, `github_actions` where a runner's variables
-are; `emulated_iam` lets the emulated AWS ask for the permissions that AWS asks for (`emulated_permissions`);
-`prefect_api` is where Prefect's client comes from. Nothing here imports the other floors.
+as background processes on this machine (`local_server`). `console` runs steps side by side and prints them; `leftovers`
+takes away what a killed command has left; `errors` has the one error type; `secrets` and `local_keys` are where keys
+are read, `github_actions` where a runner's variables are; `emulated_iam` lets the emulated AWS ask for the permissions
+that AWS asks for (`emulated_permissions`); `prefect_api` is where Prefect's client comes from. Nothing here imports the
+other floors.
 """

@@ -2,14 +2,11 @@
 
 import os
 import re
-import signal
 import socket
-import time
 
 import psutil
-import pytest
 
-from functional_tests.platform import Platform, folder_of, wait_for
+from functional_tests.platform import Platform, wait_for
 
 PREFIX = "local_dataflow_automation"
 AGENT_REPOSITORY = f"{PREFIX}_agent"
@@ -43,21 +40,6 @@ def test_a_second_deploy_at_the_same_time_says_who_holds_the_lock(deployed: Plat
     assert "another run holds the lock" in outputs[1]
     assert f"@{os.uname().nodename} since " in outputs[1]
     assert re.search(r"invoke unlock [0-9a-f-]{36} --env local", outputs[1])
-
-
-@pytest.mark.parametrize("step", ["→ Checks", "→ AWS infrastructure", "→ Agent\n"])
-def test_after_ctrl_c_the_next_deploy_goes_on(deployed: Platform, step: str) -> None:
-    deployed.aws("ecs").update_service(cluster=AGENT_REPOSITORY, service=AGENT_REPOSITORY, desiredCount=0)
-    interrupted = deployed.start("deploy")
-    next(line for line in interrupted.stdout or () if line.startswith(step))
-    time.sleep(0.3)
-    interrupted.send_signal(signal.SIGINT)
-    output, _ = interrupted.communicate(timeout=60)
-    assert interrupted.returncode == 130, output
-    assert "stopped by Ctrl-C" in output
-    assert not terraform_processes(deployed), "Terraform was left running"
-    deployed.invoke("deploy")
-    assert deployed.status()["ok"] is True
 
 
 def test_an_orderly_restart_of_both_servers_loses_nothing(sample_workflow: Platform) -> None:
@@ -123,12 +105,3 @@ def test_a_prefect_server_that_hangs_is_told_and_the_next_deploy_heals_it(deploy
     assert "Prefect server: not answering" in refused.stdout
     deployed.invoke("deploy")
     assert deployed.status()["ok"] is True
-
-
-def terraform_processes(platform: Platform) -> list[psutil.Process]:
-    """Terraform and its providers, as far as they work on this platform."""
-    return [
-        process
-        for process in psutil.process_iter(["name"])
-        if process.info["name"].startswith("terraform") and folder_of(process).startswith(str(platform.folder))
-    ]
