@@ -30,6 +30,8 @@ CONNECTIONS = 200
 TOKENS = 10_000
 WORDS = {"Essential container exited": "Essential container in task exited"}
 """The emulator's reason for the end of a task, and the one of AWS."""
+NOT_STARTED = "ResourceInitializationError: unable to pull image or start container: "
+"""What the emulator says whenever the Docker engine refuses a task."""
 
 
 def live_as_on_aws(ecs: Any, eventbridge: Any) -> None:
@@ -110,13 +112,21 @@ def end_with_true_reasons(ecs: Any) -> None:
     mark = ecs._mark_task_stopped
 
     def mark_stopped(task_arn: str, task: Any, reason: str, stop_code: str, exit_code: int | None = None) -> Any:
-        reason, stop_code = task.get("_stopping") or (WORDS.get(reason, reason), stop_code)
+        reason, stop_code = task.get("_stopping") or (_as_aws_says(reason), stop_code)
         for container, docker_id in zip(task["containers"], task.get("_docker_ids") or [], strict=False):
             if killed_for_memory(ecs._get_docker(), docker_id):
                 container["reason"] = OUT_OF_MEMORY
         return mark(task_arn, task, reason, stop_code, exit_code)
 
     ecs._mark_task_stopped = mark_stopped
+
+
+def _as_aws_says(reason: str) -> str:
+    if not reason.startswith(NOT_STARTED):
+        return WORDS.get(reason, reason)
+    said = reason.removeprefix(NOT_STARTED)
+    # The engine's request for an image is /images/create.
+    return f"{'CannotPullContainerError' if '/images/create' in said else 'CannotStartContainerError'}: {said}"
 
 
 def killed_for_memory(docker_client: Any, container_id: str) -> bool:

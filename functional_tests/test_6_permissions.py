@@ -62,6 +62,7 @@ OWN_NOT_OTHERS: list[Call] = [
     ("register", "ecr", "initiate_layer_upload", {"repositoryName": "{e}_sample_workflow"}),
     ("register", "ecr", "get_lifecycle_policy", {"repositoryName": "{e}_sample_workflow"}),
     ("agent", "ecs", "describe_tasks", {"cluster": "{p}_workflows", "tasks": ["0" * 32]}),
+    ("agent", "ecs", "list_tasks", {"cluster": "{p}_workflows"}),
     ("agent", "sqs", "get_queue_url", {"QueueName": "{p}_task_events"}),
     (
         "agent",
@@ -139,6 +140,7 @@ NEVER: list[Call] = [
     ("agent", "ecs", "run_task", {"cluster": "{p}_agent", "taskDefinition": "{p}_workflow_permissions"}),
     ("agent", "ecs", "run_task", {"cluster": "{p}_workflows", "taskDefinition": "{p}_agent"}),
     ("agent", "ecs", "stop_task", {"cluster": "{p}_agent", "task": "0" * 32}),
+    ("agent", "ecs", "list_tasks", {"cluster": "{p}_agent"}),
     ("agent", "ecs", "update_service", {"cluster": "{p}_agent", "service": "{p}_agent", "desiredCount": 0}),
     (
         "agent",

@@ -56,7 +56,8 @@ def test_every_placeholder_is_a_variable_and_every_variable_is_used(template: di
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"cpu": "big"}, {"memory": 1.5}, {"capacity_provider": "EC2"}, {"env": {"A": 1}}, {"image": 3}]
+    "wrong",
+    [{"cpu": "big"}, {"memory": 1.5}, {"capacity_provider": "EC2"}, {"env": {"A": 1}}, {"image": 3}, {"restarts": -1}],
 )
 def test_wrong_choice_of_a_deployment_is_refused(template: dict[str, Any], wrong: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):

@@ -9,7 +9,7 @@ import docker
 import pytest
 
 from environments import emulated_lifecycle
-from environments.emulated_lifecycle import OUT_OF_MEMORY, SPOT_INTERRUPTION, live_as_on_aws
+from environments.emulated_lifecycle import NOT_STARTED, OUT_OF_MEMORY, SPOT_INTERRUPTION, live_as_on_aws
 
 ARN = "arn:aws:ecs:eu-west-1:000000000000:task/workflows/1"
 CHECK = {"command": ["CMD", "check"], "interval": 0, "retries": 2, "startPeriod": 0}
@@ -207,6 +207,18 @@ def test_a_change_that_did_not_happen_is_not_told(ecs: Any, events: list[dict[st
     ecs.task["lastStatus"] = "STOPPED"
     ecs._mark_task_running(ARN, ecs.task)
     assert events == []
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("500 Server Error for http+docker://localhost/v1.41/images/create?tag=gone", "CannotPullContainerError: 500"),
+        ("400 Client Error: exec: no such file", "CannotStartContainerError: 400"),
+    ],
+)
+def test_an_engine_that_refuses_a_task_is_told_in_the_words_of_aws(ecs: Any, said: str, reason: str) -> None:
+    ecs._mark_task_stopped(ARN, ecs.task, f"{NOT_STARTED}{said}", "TaskFailedToStart")
+    assert ecs.task["stoppedReason"].startswith(reason)
 
 
 @pytest.mark.parametrize(("killed", "reason"), [(True, OUT_OF_MEMORY), (False, None)])
