@@ -46,9 +46,8 @@ NAME = r"[a-z][a-z0-9]{1,15}"
 MAXIMUM_PORT = 65535
 PREFECT_CLOUD = "api.prefect.cloud"
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-PREFECT_API_URL = (
-    rf"https?://[A-Za-z0-9.-]+(:[0-9]{{1,5}})?(/[A-Za-z0-9._~-]+)*/api(/accounts/{UUID}/workspaces/{UUID})?"
-)
+HOST = r"[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*"
+PREFECT_API_URL = rf"https?://{HOST}(:[0-9]{{1,5}})?(/[A-Za-z0-9._~-]+)*/api(/accounts/{UUID}/workspaces/{UUID})?"
 PRIVATE_BLOCKS = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from environments import rules
+from environments import rules, tfvars
 from environments.errors import PlatformError
 from environments.fargate import ARCHITECTURES, size_problem
 
@@ -211,8 +211,8 @@ def load(name: str, role: str = "deploy") -> Environment:
             f"rename environments/{name}.tfvars",
         )
     file = SETTINGS_FOLDER / f"{name}.tfvars"
-    values = _parse(file)
-    problems = [*_repeated(file, values), *_unknown(values), *_wrong(values)]
+    values, problems = tfvars.read(file, str(file.relative_to(ROOT)))
+    problems += [*_unknown(values), *_wrong(values)]
     if not problems:
         values = {setting: tuple(value) if isinstance(value, list) else value for setting, value in values.items()}
         problems = _wrong_together(name, values)
@@ -234,36 +234,6 @@ def fields() -> dict[str, dataclasses.Field[Any]]:
 def is_required(field: dataclasses.Field[Any]) -> bool:
     """Whether a setting has no default."""
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _parse(file: Path) -> dict[str, Any]:
-    import hcl2
-    from lark.exceptions import LarkError
-
-    try:
-        text = file.read_text(encoding="utf-8")
-        values: dict[str, Any] = hcl2.loads(
-            text if text.endswith("\n") else text + "\n",
-            serialization_options=hcl2.SerializationOptions(with_comments=False, strip_string_quotes=True),
-        )
-    except (LarkError, UnicodeDecodeError, OSError, ValueError, RecursionError) as error:
-        line, column = (getattr(error, name, 0) for name in ("line", "column"))
-        place = f" line {line}, column {column}" if line else ""
-        raise PlatformError(
-            f"{file.relative_to(ROOT)}{place} does not parse",
-            str(error).splitlines()[0] if str(error) else type(error).__name__,
-            "write one `name = value` a line, text in double quotes",
-        ) from error
-    return values
-
-
-def _repeated(file: Path, values: dict[str, Any]) -> list[str]:
-    text = re.sub(r"/\*.*?\*/", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
-    return [
-        f"{name}: given {count} times"
-        for name in values
-        if (count := len(re.findall(rf"^\s*{re.escape(name)}\s*=", text, re.MULTILINE))) > 1
-    ]
 
 
 def _unknown(values: dict[str, Any]) -> list[str]:

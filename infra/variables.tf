@@ -48,7 +48,7 @@ variable "prefect_api_url" {
   type        = string
 
   validation {
-    condition     = can(regex("^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/api(/accounts/[0-9a-f-]{36}/workspaces/[0-9a-f-]{36})?$", var.prefect_api_url))
+    condition     = can(regex("^https?://[A-Za-z0-9-]{1,63}([.][A-Za-z0-9-]{1,63})*(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/api(/accounts/[0-9a-f-]{36}/workspaces/[0-9a-f-]{36})?$", var.prefect_api_url))
     error_message = "prefect_api_url must be the URL of a Prefect API, http(s)://.../api..."
   }
 }

@@ -4,9 +4,6 @@ from pathlib import Path
 
 import hcl2
 import pytest
-from hypothesis import HealthCheck, example, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from environments import rules, settings
 from environments.errors import PlatformError
@@ -327,7 +324,7 @@ def test_setting_given_twice_is_refused_as_terraform_does(root: Path) -> None:
     file = _write(root)
     file.write_text(file.read_text() + "agent_count = 1\nagent_count = 2\n")
 
-    assert "agent_count: given 2 times" in _error().why
+    assert "agent_count: given twice" in _error().why
 
 
 @pytest.mark.parametrize("name", ["my-env", "my_env", "Dev2", "2dev", "x", "a" * 17])
@@ -335,38 +332,6 @@ def test_name_that_terraform_refuses_is_refused_before_it_starts(root: Path, nam
     _write(root, name)
 
     assert f"{name!r} can't be the name of an environment" in _error(name).what
-
-
-VALUES = st.one_of(
-    st.integers().map(str),
-    st.floats().map(str),
-    st.text(max_size=12).map(lambda text: f'"{text}"'),
-    st.sampled_from(
-        ["true", "null", "[]", "{}", "1 + 1", "var.x", '"${', "<<EOF\nx\nEOF", '"a" "b"', "09", "-", "1e999"]
-    ),
-    st.sampled_from(list(GOOD.values())),
-)
-LINES = st.tuples(st.sampled_from([*settings.fields(), "x", "a b", '"q"', ""]), VALUES).map(" = ".join)
-TEXTS = st.one_of(st.text(max_size=60), st.lists(LINES, max_size=8).map("\n".join))
-
-
-@hypothesis_settings(
-    max_examples=300, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(text=TEXTS)
-@example(text="\x00")
-@example(text="agent_count = " + "[" * 3000)
-@example(text="\n".join(f"{key} = {value}" for key, value in GOOD.items()))
-def test_any_text_gives_an_environment_or_an_error_for_the_user(root: Path, text: str) -> None:
-    (root / "environments" / "dev.tfvars").write_bytes(text.encode(errors="replace"))
-    load.cache_clear()
-    outcome: Environment | PlatformError
-    try:
-        outcome = load("dev")
-    except PlatformError as error:
-        outcome = error
-
-    assert isinstance(outcome, Environment) or ("dev" in outcome.what and outcome.why and outcome.todo)
 
 
 def _variables() -> dict[str, dict[str, object]]:
