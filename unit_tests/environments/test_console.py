@@ -415,3 +415,20 @@ def test_error_tells_all_its_parts_where_no_console_is() -> None:
     assert str(PlatformError("what", " why\n", "todo")) == "what\nwhy\ntodo"
     assert str(PlatformError("what", todo="todo")) == "what\ntodo"
     assert (PlatformError("what").file, PlatformError("what").line) == ("", 0)
+
+
+@pytest.mark.parametrize("steering", ["\x1b[31m", "\x9b2J", "\u202e", "\0", "\x08", "\ud800"])
+def test_what_would_steer_a_terminal_is_spelled_out(steering: str, capsys: pytest.CaptureFixture[str]) -> None:
+    console.say(f"a{steering}")
+    console.table([(steering, "b")])
+    console.report(PlatformError(f"what{steering}", f"why{steering}", f"todo{steering}"))
+    said = "".join(capsys.readouterr())
+
+    assert steering[0] not in said
+    assert said.count(ascii(steering[0])[1:-1]) == 5
+
+
+def test_other_languages_and_signs_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("größe \u00a0 日本 \N{PILE OF POO} [bold]")
+
+    assert capsys.readouterr().out == "größe \u00a0 日本 \N{PILE OF POO} [bold]\n"
