@@ -357,12 +357,13 @@ def doctor(_: Context, env: str = "local") -> int:
     }
 )
 @command
-def logs(_: Context, name: str, env: str = "local", follow: bool = False, lines: int = 100) -> None:
+def logs(_: Context, name: str, env: str = "local", follow: bool = False, lines: str = "100") -> None:
     """Show what the agent, or the last run of a workflow, wrote."""
     from infra import checks
     from infra import logs as cloudwatch
     from register_action import runs
 
+    limit = cloudwatch.line_count(lines)
     environment = checks.ready(load(env))
     of_agent = name == "agent"
     group = environment.agent_name if of_agent else f"{environment.prefix}_workflows"
@@ -370,7 +371,7 @@ def logs(_: Context, name: str, env: str = "local", follow: bool = False, lines:
     source = (
         cloudwatch.follow(environment, group, prefix)
         if follow
-        else cloudwatch.last_lines(environment, group, prefix, lines)
+        else cloudwatch.last_lines(environment, group, prefix, limit)
     )
     for line in source:
         say(line)

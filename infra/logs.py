@@ -1,5 +1,6 @@
 """Reads what containers wrote, from CloudWatch Logs."""
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -8,6 +9,21 @@ from environments.settings import Environment
 from infra.aws import client
 
 FOLLOW_SECONDS = 1.0
+MAXIMUM_LINES = 10_000
+"""https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html"""
+
+
+def line_count(text: str) -> int:
+    """How many lines a user wants to see.
+
+    Raises:
+        PlatformError: it is no number, or none that CloudWatch gives at once.
+    """
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= MAXIMUM_LINES:
+        raise PlatformError(
+            f"--lines {text!r} can't be shown", f"it is a whole number from 1 to {MAXIMUM_LINES}", "write --lines 100"
+        )
+    return int(text)
 
 
 def last_lines(environment: Environment, log_group: str, prefix: str = "", limit: int = 15) -> list[str]:

@@ -77,3 +77,13 @@ def test_following_gives_each_line_once_and_goes_on_with_the_next_task(
     seen.append(next(lines))
 
     assert seen == ["one", "two", "three", "four"]
+
+
+@pytest.mark.parametrize("text", ["many", "0", "-1", "10001", "1e3", "9" * 5000, "", "\N{ARABIC-INDIC DIGIT ONE}"])
+def test_number_of_lines_that_cloudwatch_does_not_give_is_refused(text: str) -> None:
+    with pytest.raises(PlatformError, match="whole number from 1 to 10000"):
+        logs.line_count(text)
+
+
+def test_number_of_lines_is_read() -> None:
+    assert [logs.line_count(text) for text in ("1", "0100", "10000")] == [1, 100, 10000]
