@@ -3,6 +3,7 @@
 import difflib
 import json
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from register_action.registered import WORKFLOW, Registered
 from register_action.report import SHORT, schedule_text
 from register_action.source import slug
 from register_action.workflow import Choice, check_size
+from register_action.yaml_text import UNFIT
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -125,10 +127,10 @@ def _print_logs(client: Any, run_id: UUID, skip: int) -> int:
 
 
 def parse_parameters(pairs: list[str]) -> dict[str, Any]:
-    """Read `key=value` pairs; a value that is JSON is taken as such, anything else as text.
+    """Read `key=value` pairs; a value that is JSON which Prefect takes is taken as such, anything else as text.
 
     Raises:
-        PlatformError: a pair without `=`.
+        PlatformError: a pair without `=`, or with characters that Prefect does not take.
     """
     parameters: dict[str, Any] = {}
     for pair in pairs:
@@ -136,10 +138,32 @@ def parse_parameters(pairs: list[str]) -> dict[str, Any]:
         if not separator or not key:
             raise PlatformError(f"--param {pair!r} is not key=value", "", "write --param name=value")
         try:
-            parameters[key] = json.loads(value)
-        except ValueError:
-            parameters[key] = value
+            read = json.loads(value, parse_int=_number, parse_float=_number, parse_constant=_number)
+            texts = [key, *_texts(read)]
+        except (ValueError, RecursionError):
+            read, texts = value, [key, value]
+        if any(map(UNFIT.search, texts)):
+            raise PlatformError(
+                f"--param {pair!r} has characters that Prefect does not take", "NUL, or no UTF-8", "leave them out"
+            )
+        parameters[key] = read
     return parameters
+
+
+def _number(text: str) -> int | float:
+    number = int(text) if text.removeprefix("-").isdecimal() else float(text)
+    if not abs(number) < 2**63:  # NaN neither
+        raise ValueError(f"{text} is no number that Prefect takes")
+    return number
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a value of JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in (*value, *value.values()) if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def overview(environment: Environment) -> list[dict[str, Any]]:

@@ -297,3 +297,14 @@ def test_status_goes_on_where_prefect_has_no_answer(environment: Environment, mo
         runs.overview(environment)
 
     assert runs.overview_if_reachable(environment) == []
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999", "9223372036854775808", "9" * 5000, "[" * 5000])
+def test_parameter_that_prefect_takes_for_no_json_is_text(value: str) -> None:
+    assert runs.parse_parameters([f"limit={value}"]) == {"limit": value}
+
+
+@pytest.mark.parametrize("pair", ["day=\ud800", "\ud800=1", 'day="\\u0000"', 'day={"a": ["\\ud800"]}'])
+def test_parameter_with_characters_that_prefect_does_not_take_is_refused(pair: str) -> None:
+    with pytest.raises(PlatformError, match="characters that Prefect does not take"):
+        runs.parse_parameters([pair])
