@@ -7,6 +7,7 @@ Source: https://docs.docker.com/build/concepts/context/#dockerignore-files
 """
 
 import collections
+import itertools
 import os
 import posixpath
 import re
@@ -25,7 +26,8 @@ MAXIMUM_FILES = 20_000
 MAXIMUM_MEGABYTES = 500
 LEFT_OUT = "or list it in the folder's .dockerignore"
 _GLOB = re.compile(r"(?:\*\*/)+|\*\*|\*|\?|\[[!^]?[^]]+\]|\\?.", re.DOTALL)
-_NO_UTF_8 = re.compile("[\ud800-\udfff]")  # how Python reads file names that are not
+_WILDCARDS = {"": "", "*": "[^/]*?", "**": ".*?", "**/": "(?:.*?/)??"}
+_NO_NAME = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")  # the last ones are how Python reads what is no UTF-8
 _Ignores = Callable[[str], bool]
 
 
@@ -70,10 +72,10 @@ def _walk(folder: Path, ignored: _Ignores, closed: _Ignores) -> Iterator[tuple[s
             if entry.is_dir():
                 waiting.append((f"{path}/", linked or link))
             elif entry.is_file():
-                if _NO_UTF_8.search(path) or not os.access(entry.path, os.R_OK):
+                if _NO_NAME.search(path) or not os.access(entry.path, os.R_OK):
                     raise PlatformError(
                         f"{path!r} can't be read",
-                        "its permissions, or its name is not UTF-8",
+                        "its permissions, or its name is not UTF-8 or has control characters",
                         f"correct it, {LEFT_OUT}",
                     )
                 yield path, entry.stat().st_size
@@ -139,13 +141,23 @@ def _rule(line: str) -> tuple[bool, re.Pattern[str]]:
     """
     back = line.strip().startswith("!")
     pattern = posixpath.normpath(line.strip().removeprefix("!").strip()).lstrip("/")
-    regex = ""
+    parts = [["", ""]]  # a wildcard each, and what stands behind it
     for token in _GLOB.findall(pattern):
-        if token.startswith("[") and len(token) > 1:
+        if token.endswith("**/"):
+            parts.append(["**/", ""])
+        elif token in ("*", "**"):
+            joined = bool(parts[-1][0]) and not parts[-1][1] and (parts[-1][0], token) != ("**/", "*")
+            parts = [*parts[:-1], ["**", ""]] if joined else [*parts, [token, ""]]
+        elif token.startswith("[") and len(token) > 1:
             negated = token[1] in "!^"
-            regex += ("[^" if negated else "[") + re.escape(token[1 + negated : -1]).replace(r"\-", "-") + "]"
-        elif token.endswith("**/"):
-            regex += "(?:.*/)?"
+            inside = re.escape(token[1 + negated : -1]).replace(r"\-", "-")
+            parts[-1][1] += f"[{'^' * negated}{inside}]"
         else:
-            regex += {"**": ".*", "*": "[^/]*", "?": "[^/]"}.get(token) or re.escape(token[-1])
+            parts[-1][1] += {"?": "[^/]"}.get(token) or re.escape(token[-1])
+    regex = ""
+    for (wildcard, rest), (following, _) in itertools.zip_longest(parts, parts[1:], fillvalue=("", "")):
+        # Where what follows takes up all that is skipped, the first place that fits will do; trying all takes for ever.
+        first = following == "**" or (following == "**/" and rest.endswith("/"))
+        first |= following == "*" and wildcard in ("", "*") and "[" not in rest.replace("[^/]", "")
+        regex += ("(?>" if first else "(?:") + _WILDCARDS[wildcard] + rest + ")"
     return back, re.compile(f"(?:{regex})(?:/.*)?", re.DOTALL)

@@ -200,3 +200,41 @@ def test_whatever_dockerignore_says_is_no_traceback(tmp_path: Path, ignore: byte
 
     assert named == ".dockerignore"
     assert shown.encode().decode() == shown
+
+
+@pytest.mark.parametrize("pattern", ["**" * 20 + "x", "*o*" * 20 + "x", "**o*" * 9 + "x"])
+@pytest.mark.timeout(20)
+def test_dockerignore_with_many_wildcards_takes_no_time(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "flow.py").touch()
+    (tmp_path / ("o" * 100)).touch()
+    (tmp_path / ".dockerignore").write_text(pattern)
+
+    assert set(_paths(tmp_path)) == {"flow.py", "o" * 100}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "ignored"),
+    [
+        ("**/*a**/b", "c/aaab/b", True),
+        ("**?**/a", "ba/c/a", True),
+        ("*[^a]*b", "x/yb", True),
+        ("*a*b", "aa/b", False),
+        ("**/a/**/b", "a/c/a/d/b", True),
+    ],
+)
+def test_wildcards_of_dockerignore_match_in_every_way_they_can(
+    tmp_path: Path, pattern: str, path: str, ignored: bool
+) -> None:
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).touch()
+    (tmp_path / ".dockerignore").write_text(pattern)
+
+    assert (path not in _paths(tmp_path)) is ignored
+
+
+@pytest.mark.parametrize("name", ["flow\n.py", "\x1b[31m.py", "\x9b.py"])
+def test_name_with_control_characters_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+
+    with pytest.raises(PlatformError, match="control characters"):
+        _paths(tmp_path)
