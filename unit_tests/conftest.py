@@ -1,6 +1,7 @@
 """What all unit tests stand on: no network, no real credentials, nothing remembered from the test before."""
 
 import atexit
+import datetime
 import gc
 import os
 import shutil
@@ -18,6 +19,8 @@ import botocore.client
 import botocore.loaders
 import botocore.session
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from moto import mock_aws
 
 from environments import settings
@@ -38,6 +41,17 @@ atexit.register(shutil.rmtree, _PREFECT["PREFECT_HOME"], ignore_errors=True)
 
 # The libraries leave much behind that lives to the end; looking through it again and again takes seconds.
 gc.set_threshold(50_000, 20, 20)
+
+# The gate tries the same few cases each time; `nox -s reliability` takes `--hypothesis-profile=full`: others, and many.
+_OF_ALL = hypothesis_settings(
+    database=None,
+    deadline=datetime.timedelta(seconds=20),
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+hypothesis_settings.register_profile("gate", _OF_ALL, max_examples=40, derandomize=True)
+hypothesis_settings.register_profile("full", _OF_ALL, max_examples=1000)
+hypothesis_settings.load_profile("gate")
 
 _LOADER = botocore.loaders.create_loader()
 ACCOUNT = "123456789012"  # moto's own
