@@ -16,8 +16,8 @@ from hypothesis import settings as hypothesis_settings
 from environments import settings
 from functional_tests.faults import Faults
 from functional_tests.platform import ROOT, Platform
-from infra.terraform import program
-from unit_tests.any_input.test_any_settings import valid
+from infra.terraform_process import program
+from unit_tests.any_input.valid_settings import valid
 
 pytestmark = pytest.mark.reliability
 

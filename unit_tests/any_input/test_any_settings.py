@@ -1,6 +1,5 @@
 """Whatever stands in a tfvars file: settings that are valid, or one error that says what is wrong with them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,77 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from environments import rules, settings
-from environments.fargate import ARCHITECTURES, MEMORY_FOR_CPU
-from environments.settings import EXECUTION_ENVIRONMENTS, Environment, load
+from environments.settings import Environment, load
 from unit_tests.any_input.cases import TEXT, harmless
-
-ASCII = st.characters(codec="ascii")
-SIZES = st.sampled_from([(cpu, memory) for cpu, memories in MEMORY_FOR_CPU.items() for memory in memories])
-
-
-def _like(pattern: str) -> st.SearchStrategy[str]:
-    return st.from_regex(pattern, fullmatch=True, alphabet=ASCII)
-
-
-REQUIRED = {
-    "aws_account_id": _like("[0-9]{12}"),
-    "aws_region": st.just("eu-west-1"),
-    "prefect_api_url": _like("https?://[a-z0-9-]{1,20}[.]example(:[1-9][0-9]{1,3})?(/[a-z0-9._~-]{1,9})?/api"),
-}
-OPTIONAL = {
-    "cpu_architecture": st.sampled_from([*ARCHITECTURES]),
-    "agent_count": st.integers(0, 10),
-    "execution_environment": st.sampled_from([*EXECUTION_ENVIRONMENTS]),
-    "workflow_policy_arns": st.lists(
-        _like("arn:aws:iam::aws:policy/[A-Za-z0-9_+=,.@/-]{1,40}"), max_size=10, unique=True
-    ),
-    "extra_tags": st.dictionaries(
-        _like("[a-z0-9_./=+:@-]{1,20}").filter(lambda key: key not in rules.OWN_TAGS and not key.startswith("aws:")),
-        _like("[A-Za-z0-9_./=+:@-]{1,30}"),
-        max_size=5,
-    ),
-    "kms_key_arn": _like("arn:aws:kms:eu-west-1:[0-9]{12}:key/[a-z0-9-]{36}"),
-    "image_retention_count": st.integers(10, 1000),
-    "log_retention_days": st.sampled_from(rules.LOG_RETENTION_DAYS),
-}
-NEW_NETWORK = {
-    "network": st.sampled_from(rules.NETWORKS),
-    "flow_logs": st.booleans(),
-    "vpc_cidr": st.sampled_from(["10.0.0.0/16", "172.31.255.0/24", "192.168.128.0/17"]),
-}
-EXISTING_NETWORK = {
-    "vpc_id": _like("vpc-[0-9a-f]{8,17}"),
-    "subnet_ids": st.lists(_like("subnet-[0-9a-f]{8,17}"), min_size=1, max_size=16, unique=True),
-}
-
-
-@st.composite
-def valid(draw: st.DrawFn) -> dict[str, Any]:
-    """Settings that the rules allow."""
-    values: dict[str, Any] = draw(st.fixed_dictionaries(REQUIRED, optional=OPTIONAL))
-    if draw(st.booleans()):
-        values |= draw(st.fixed_dictionaries(EXISTING_NETWORK, optional={"assign_public_ip": st.booleans()}))
-    else:
-        values |= draw(st.fixed_dictionaries({}, optional=NEW_NETWORK))
-    for part in ("agent", "workflow"):
-        if size := draw(st.none() | SIZES):
-            values |= {f"{part}_cpu": size[0], f"{part}_memory": size[1]}
-    return values
-
-
-def written(value: Any) -> str:
-    """A value as a tfvars file has it."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{written(key)} = {written(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(written, value)) + "]"
-    return json.dumps(value, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
-
-
-def as_text(values: dict[str, Any]) -> str:
-    """Settings as a tfvars file has them."""
-    return "".join(f"{name} = {written(value)}\n" for name, value in values.items())
-
+from unit_tests.any_input.valid_settings import as_text, like, valid, written
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), TEXT, st.sampled_from(["network", "eu-west-1", "10.0.0.1/16"])
@@ -88,34 +19,30 @@ ANYTHING = st.recursive(
 ).map(written)
 EXPRESSIONS = st.sampled_from(
     [
-        *(
-            '"${path.module}"',
-            '"%{if true}a%{endif}"',
-            '"$${a}"',
-            "var.x",
-            "1 + 1",
-            "(1)",
-            "1e3",
-            "01",
-            "-0",
-            "0x1",
-            "1.0",
-        ),
+        '"${path.module}"',
+        '"$${a}"',
+        "var.x",
+        "(1)",
+        "1e3",
+        "01",
+        "-0",
+        "0x1",
+        "1.0",
+        '"%{if true}a%{endif}"',
+        "1 + 1",
         *("<<E\npublic\nE", "<<-E\n x\nE", "[for x in [1] : x]", "null", "{ a = 1 b = 2 }", "{ (a) = 1 }", '"a" "b"'),
-        *(
-            '"\\ud800"',
-            '"\\u00"',
-            '"\\x1b"',
-            '"a\nb"',
-            "[" * 500,
-            "9" * 5000,
-            "1e999",
-            "",
-            "{",
-            "# x",
-            "/*",
-            "timestamp()",
-        ),
+        "1e999",
+        "{",
+        "/*",
+        "timestamp()",
+        '"\\ud800"',
+        '"\\u00"',
+        '"\\x1b"',
+        '"a\nb"',
+        "[" * 500,
+        "9" * 5000,
+        "",
+        "# x",
     ]
 )
 VALUES = st.one_of(ANYTHING, EXPRESSIONS)
@@ -179,7 +106,7 @@ def test_any_text_is_settings_or_an_error_that_changes_nothing(
         )
 
 
-@given(st.one_of(TEXT, _like(rules.NAME), st.sampled_from(["local", "Local", "lo cal", "../dev", "dev/", "prod\n"])))
+@given(st.one_of(TEXT, like(rules.NAME), st.sampled_from(["local", "Local", "lo cal", "../dev", "dev/", "prod\n"])))
 def test_any_name_is_that_of_an_environment_or_an_error(root: Path, name: str) -> None:
     with harmless():
         assert load(name).name == name in settings.known()
