@@ -1,31 +1,42 @@
-"""The Prefect key in Secrets Manager: Terraform makes the secret, this puts the value in."""
+"""The Prefect keys in Secrets Manager: Terraform makes the secrets, this puts the values in."""
 
 from datetime import datetime
+from typing import Any
 
 from environments import console
-from environments.secrets import prefect_key
+from environments.secrets import WORKFLOW_TOKEN, is_set, prefect_key
 from environments.settings import Environment
 from infra.aws import client
 from infra.terraform import Outputs
 
 
 def store(environment: Environment, outputs: Outputs) -> datetime:
-    """Put the key into the environment's secret unless it is there already.
+    """Put the keys of agent and workflows into the environment's secrets unless they are there already.
+
+    A key of their own that workflows have stays when nobody names one: whoever deploys need not know it.
 
     Returns:
-        Since when it has been there: a task that was created before may have started with another one.
+        Since when both have been there: a task that was created before may have started with another one.
     """
-    secrets_manager, key = client(environment, "secretsmanager"), prefect_key(environment)
-    secret = outputs.prefect_key_secret_arn
+    secrets_manager = client(environment, "secretsmanager")
+    of_agent, of_workflows = outputs.prefect_key_secret_arn, outputs.workflow_prefect_key_secret_arn
+    stored = {secret: _stored(secrets_manager, secret) for secret in (of_agent, of_workflows)}
+    earlier = {secret: value.get("SecretString") for secret, value in stored.items()}
+    # In this order: after an interruption the next deploy still sees whether the workflows' key is their own.
+    keys = {of_workflows: prefect_key(environment, WORKFLOW_TOKEN), of_agent: prefect_key(environment)}
+    if earlier[of_workflows] not in (None, earlier[of_agent]) and not is_set(WORKFLOW_TOKEN):
+        keys[of_workflows] = earlier[of_workflows]
+    changed = [secret for secret, key in keys.items() if earlier[secret] != key]
+    for secret in changed:
+        secrets_manager.put_secret_value(SecretId=secret, SecretString=keys[secret])
+        stored[secret] = _stored(secrets_manager, secret)
+    console.note("stored in Secrets Manager" if changed else "unchanged")
+    return max(value["CreatedDate"] for value in stored.values())
+
+
+def _stored(secrets_manager: Any, secret: str) -> dict[str, Any]:
     try:
-        stored = secrets_manager.get_secret_value(SecretId=secret)
+        value: dict[str, Any] = secrets_manager.get_secret_value(SecretId=secret)
     except secrets_manager.exceptions.ResourceNotFoundException:
-        stored = {}
-    if stored.get("SecretString") == key:
-        console.note("unchanged")
-    else:
-        secrets_manager.put_secret_value(SecretId=secret, SecretString=key)
-        stored = secrets_manager.get_secret_value(SecretId=secret)
-        console.note("stored in Secrets Manager")
-    since: datetime = stored["CreatedDate"]
-    return since
+        return {}
+    return value

@@ -1,8 +1,8 @@
-"""The rotation of the Prefect key: agent and workflows get another one, and nothing stands still meanwhile.
+"""The rotation of the Prefect keys: agent and workflows get other ones, and nothing stands still meanwhile.
 
-New tasks take the key from Secrets Manager when they start, so the agent is replaced and runs that are going keep the
-earlier key to their end. That one may be revoked once they have ended. In local the Prefect server is ours: it takes
-both keys that long.
+New tasks take their key from Secrets Manager when they start, so the agent is replaced and runs that are going keep the
+earlier one to their end. It may be revoked once they have ended. In local the Prefect server is ours: it takes all
+keys that long.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from agent import key
 from environments import console, local_keys
 from environments.errors import PlatformError
 from environments.prefect_api import prefect_client
-from environments.secrets import AGENT_TOKEN
+from environments.secrets import AGENT_TOKEN, WORKFLOW_TOKEN, is_set
 from environments.settings import Environment
 from infra.terraform import Outputs
 
@@ -26,23 +26,25 @@ PAGE = 200
 
 
 def renew(environment: Environment, outputs: Outputs) -> datetime:
-    """Put the new key into the secret, once Prefect has taken it; gives since when it has been there.
+    """Put the new keys into the secrets, once Prefect has taken them; gives since when they have been there.
 
-    It is that of PREFECT_AGENT_TOKEN; in local another one is made. When it is there already, nothing is done.
+    They are those of PREFECT_AGENT_TOKEN and PREFECT_WORKFLOW_TOKEN; in local others are made. When they are there
+    already, nothing is done.
 
     Raises:
         PlatformError: there is no key, or Prefect does not take it. Nothing was changed.
     """
     if environment.is_local:
         local_keys.renew(environment)
-    _try_key(environment)
+    for variable in (AGENT_TOKEN, WORKFLOW_TOKEN):
+        _try_key(environment, variable)
     return key.store(environment, outputs)
 
 
-def _try_key(environment: Environment) -> None:
+def _try_key(environment: Environment, variable: str) -> None:
     from prefect.exceptions import ObjectNotFound
 
-    with prefect_client(environment) as api:
+    with prefect_client(environment, variable) as api:
         try:
             api.read_work_pool(environment.prefix)
         except ObjectNotFound as error:
@@ -110,4 +112,5 @@ def show(environment: Environment, runs: "list[FlowRun]") -> None:
         "the earlier key may be revoked at Prefect "
         + ("when these runs have ended: they may have started with it" if runs else "now: no run uses it")
     )
-    console.say(f"next: put the new key wherever {AGENT_TOKEN} is kept, or the next deploy brings the earlier one back")
+    kept = f"{AGENT_TOKEN} and {WORKFLOW_TOKEN} are" if is_set(WORKFLOW_TOKEN) else f"{AGENT_TOKEN} is"
+    console.say(f"next: put the new key wherever {kept} kept, or the next deploy brings the earlier one back")

@@ -19,10 +19,10 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from environments import console
+from environments import console, local_keys
 from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
-from environments.secrets import key_file, local_prefect_key, local_root_keys, process_environment
+from environments.secrets import key_file, local_root_keys, process_environment
 from environments.settings import ROOT, Environment
 
 START_TIMEOUT_SECONDS = 90
@@ -101,7 +101,7 @@ def start(environment: Environment) -> None:
     """
     with _lock(environment), ThreadPoolExecutor() as pool:
         network = ensure_network(environment)
-        local_prefect_key(environment)  # the Prefect server takes what is in the file
+        local_keys.make(environment)  # the Prefect server takes what is in the files
         outcomes = list(pool.map(lambda server: _start_server(environment, server), servers(environment, network)))
     check_prefect(environment)
     console.note("already running" if not any(outcomes) else f"Prefect page at {environment.prefect_page_url}")

@@ -14,7 +14,8 @@ from environments.errors import PlatformError
 from environments.settings import Environment
 
 # Names of variables, not what they hold.
-AGENT_TOKEN, REGISTER_TOKEN = "PREFECT_AGENT_TOKEN", "PREFECT_WORKFLOW_REGISTER_TOKEN"
+TOKENS = ("PREFECT_AGENT_TOKEN", "PREFECT_WORKFLOW_REGISTER_TOKEN", "PREFECT_WORKFLOW_TOKEN")
+AGENT_TOKEN, REGISTER_TOKEN, WORKFLOW_TOKEN = TOKENS
 SECRET_NAME = re.compile("SECRET|TOKEN|PASSW|CREDENTIAL|KEY|AUTH", re.IGNORECASE)
 
 
@@ -23,7 +24,8 @@ def prefect_key(environment: Environment, variable: str = AGENT_TOKEN) -> str:
 
     Args:
         environment: where the key is for.
-        variable: the environment variable that holds it; it wins over local's generated key.
+        variable: the environment variable that holds it; it wins over local's generated key. The workflows' may be
+            missing: without it they have the agent's.
 
     Raises:
         PlatformError: there is none.
@@ -32,7 +34,9 @@ def prefect_key(environment: Environment, variable: str = AGENT_TOKEN) -> str:
     if key:
         return key
     if environment.is_local:
-        return _generated(key_file(environment), "local:")
+        return local_prefect_key(environment, variable)
+    if variable == WORKFLOW_TOKEN:
+        return prefect_key(environment)
     raise PlatformError(
         f"no Prefect key for environment {environment.name}",
         f"the environment variable {variable} is not set",
@@ -40,14 +44,19 @@ def prefect_key(environment: Environment, variable: str = AGENT_TOKEN) -> str:
     )
 
 
-def local_prefect_key(environment: Environment) -> str:
+def is_set(variable: str) -> bool:
+    """Whether an environment variable holds a key."""
+    return bool(os.environ.get(variable, "").strip())
+
+
+def local_prefect_key(environment: Environment, variable: str = AGENT_TOKEN) -> str:
     """The key that local's own Prefect server asks for; made when it is missing."""
-    return _generated(key_file(environment), "local:")
+    return _generated(key_file(environment, variable), "local:")
 
 
-def key_file(environment: Environment) -> Path:
-    """Where local keeps the generated key."""
-    return environment.folder / "prefect_key"
+def key_file(environment: Environment, variable: str = AGENT_TOKEN) -> Path:
+    """Where local keeps the generated key: the workflows', or the one of everybody else."""
+    return environment.folder / ("prefect_key_workflow" if variable == WORKFLOW_TOKEN else "prefect_key")
 
 
 def _generated(file: Path, prefix: str = "") -> str:
@@ -79,5 +88,5 @@ def public_variables() -> dict[str, str]:
 
 def process_environment(additions: dict[str, str]) -> dict[str, str]:
     """This process's environment without the Prefect keys, plus what is given: for programs we start."""
-    inherited = {name: value for name, value in os.environ.items() if name not in (AGENT_TOKEN, REGISTER_TOKEN)}
+    inherited = {name: value for name, value in os.environ.items() if name not in TOKENS}
     return {**inherited, **additions}

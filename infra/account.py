@@ -127,6 +127,7 @@ def next_steps(environment: Environment, trust: Trust) -> list[str]:
         f"In GitHub, repository {trust.platform}, Settings > Environments > New environment: {environment.name}",
         f"  Deployment branches  {deploying}",
         "  Environment secrets  PREFECT_AGENT_TOKEN, PREFECT_WORKFLOW_REGISTER_TOKEN",
+        "  and, if workflows are not to have the agent's, PREFECT_WORKFLOW_TOKEN",
     ]
     if environment.name == "prod":
         own.append("  Required reviewers   whoever approves what goes to production")

@@ -53,7 +53,7 @@ resource "aws_ecs_task_definition" "agent" {
       # Prefect's default is 30 s: the runs of an agent that died are taken over when it has missed three.
       { name = "PREFECT_WORKER_HEARTBEAT_SECONDS", value = "10" },
     ]
-    secrets = [{ name = local.prefect_key_variable, valueFrom = aws_secretsmanager_secret.prefect_key.arn }]
+    secrets = [{ name = local.prefect_key_variable, valueFrom = aws_secretsmanager_secret.prefect_key["agent"].arn }]
 
     healthCheck = {
       command     = ["CMD", "python", "/opt/platform/agent/start_agent.py", "--check"]

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from environments import console, local_stack
 from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
-from environments.secrets import prefect_key
+from environments.secrets import AGENT_TOKEN, WORKFLOW_TOKEN, is_set, prefect_key
 from environments.settings import Environment
 from infra import aws, images, state, terraform_process
 from infra.roles import role_name
@@ -114,7 +114,13 @@ def _base_image(_: Environment) -> str:
 
 def _key(environment: Environment) -> str:
     prefect_key(environment)
-    return "generated" if environment.is_local else "set"
+    if environment.is_local:
+        return "generated"
+    if is_set(WORKFLOW_TOKEN):
+        return "set; workflows have their own"
+    if not environment.uses_prefect_cloud:
+        return "set; an own Prefect server knows one, for agent and workflows"
+    return f"set; workflows get the agent's, unless {WORKFLOW_TOKEN} gives them one of their own"
 
 
 def _ports(environment: Environment) -> str:
@@ -154,5 +160,6 @@ def _set_up(environment: Environment) -> str:
 
 
 def _prefect(environment: Environment) -> str:
-    check_prefect(environment)
+    for variable in (AGENT_TOKEN, WORKFLOW_TOKEN):
+        check_prefect(environment, variable)
     return environment.prefect_api_url

@@ -69,7 +69,7 @@ data "aws_iam_policy_document" "execution" {
   statement {
     sid       = "PrefectKey"
     actions   = ["secretsmanager:GetSecretValue"]
-    resources = [aws_secretsmanager_secret.prefect_key.arn]
+    resources = [aws_secretsmanager_secret.prefect_key[each.key].arn]
   }
 
   # https://docs.aws.amazon.com/secretsmanager/latest/userguide/security-encryption.html
@@ -87,7 +87,7 @@ data "aws_iam_policy_document" "execution" {
     condition {
       test     = "StringEquals"
       variable = "kms:EncryptionContext:SecretARN"
-      values   = [aws_secretsmanager_secret.prefect_key.arn]
+      values   = [aws_secretsmanager_secret.prefect_key[each.key].arn]
     }
   }
 }

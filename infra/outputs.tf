@@ -59,8 +59,13 @@ output "security_group_id" {
 }
 
 output "prefect_key_secret_arn" {
-  description = "Secret that holds the Prefect API key."
-  value       = aws_secretsmanager_secret.prefect_key.arn
+  description = "Secret that holds the agent's Prefect API key."
+  value       = aws_secretsmanager_secret.prefect_key["agent"].arn
+}
+
+output "workflow_prefect_key_secret_arn" {
+  description = "Secret that holds the workflows' Prefect API key."
+  value       = aws_secretsmanager_secret.prefect_key["workflow"].arn
 }
 
 output "task_events_queue" {

@@ -261,7 +261,9 @@ def _register(environment: Environment) -> list[Document]:
 def _boundary(environment: Environment) -> list[Document]:
     """What no task of the environment can do, whatever policies somebody gives its role."""
     other = {"StringNotEquals": {"aws:ResourceTag/environment": environment.name}}
+    of_project = {"aws:ResourceTag/project": environment.tags["project"]}
     keys = "arn:aws:secretsmanager:*:*:secret:*_dataflow_automation_prefect_key*"
+    starters = _Names(environment).roles[0:3:2]
     roles = [f"arn:aws:iam::*:role/*_dataflow_automation_{role}" for role in ROLES]
     return [
         {
@@ -271,26 +273,16 @@ def _boundary(environment: Environment) -> list[Document]:
             "Resource": "*",
         },
         _allow("RolesOfWorkflows", "iam", "PassRole", *_Names(environment).roles[2:4]),
-        {
-            "Sid": "StateIsNotForTasks",
-            "Effect": "Deny",
-            "Action": "s3:*",
-            "Resource": ["arn:aws:s3:::*-dataflow-automation-state-*"],
-        },
+        _deny("StateIsNotForTasks", "s3:*", "arn:aws:s3:::*-dataflow-automation-state-*"),
         # Those that trust the account (trust.py) would take a task in.
-        {"Sid": "RolesOfPeopleAndPipelines", "Effect": "Deny", "Action": "sts:AssumeRole", "Resource": roles},
-        {
-            "Sid": "KeysOfOtherEnvironments",
-            "Effect": "Deny",
-            "Action": "secretsmanager:*",
-            "Resource": [keys],
-            "Condition": other,
-        },
-        {
-            "Sid": "WhateverElseIsOfOtherEnvironments",
-            "Effect": "Deny",
-            "Action": "*",
-            "Resource": "*",
-            "Condition": {"StringEquals": {"aws:ResourceTag/project": environment.tags["project"]}, **other},
-        },
+        _deny("RolesOfPeopleAndPipelines", "sts:AssumeRole", *roles),
+        _deny("KeysOfOtherEnvironments", "secretsmanager:*", keys, **other),
+        # ECS reads them to start a task; the code in it may read neither its own nor the agent's.
+        _deny("KeysAreNotForTasks", "secretsmanager:*", keys, ArnNotLike={"aws:PrincipalArn": list(starters)}),
+        _deny("WhateverElseIsOfOtherEnvironments", "*", "*", StringEquals=of_project, **other),
     ]
+
+
+def _deny(sid: str, action: str, *resources: str, **conditions: dict[str, Any]) -> Document:
+    condition = {"Condition": conditions} if conditions else {}
+    return {"Sid": sid, "Effect": "Deny", "Action": action, "Resource": list(resources), **condition}

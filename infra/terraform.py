@@ -37,6 +37,7 @@ class Outputs:
     subnet_ids: tuple[str, ...]
     security_group_id: str
     prefect_key_secret_arn: str
+    workflow_prefect_key_secret_arn: str
     task_events_queue: str
 
 

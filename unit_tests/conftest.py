@@ -205,6 +205,7 @@ def outputs() -> Outputs:
         subnet_ids=("subnet-1", "subnet-2", "subnet-3"),
         security_group_id="sg-1",
         prefect_key_secret_arn=f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:dev_prefect_key-abcdef",
+        workflow_prefect_key_secret_arn=f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:dev_prefect_key_workflow-abcdef",
         task_events_queue="dev_dataflow_automation_task_events",
     )
 

@@ -17,7 +17,7 @@ STAND_IN = """#!/bin/bash
 name=${0##*/}
 keys=$(compgen -e | grep '^PREFECT_' | tr '\\n' ' ')
 echo "$name $* | ${AWS_ROLE:-nobody} | ${keys% }" >>"$CALLS"
-echo "$PREFECT_AGENT_TOKEN $PREFECT_WORKFLOW_REGISTER_TOKEN"
+echo "$PREFECT_AGENT_TOKEN $PREFECT_WORKFLOW_REGISTER_TOKEN $PREFECT_WORKFLOW_TOKEN"
 while (($#)); do
   case $1 in
     settings)
@@ -140,7 +140,7 @@ def test_a_pipeline_tests_plans_deploys_proves_and_then_moves_the_tag(fork: Fork
         f"invoke plan --env {env} {out} | plan | ",
         "bootstrap.sh  | nobody | ",
         f"invoke settings --env {env} | nobody | ",
-        f"invoke deploy --env {env} --plan {plan} --yes | deploy | PREFECT_AGENT_TOKEN",
+        f"invoke deploy --env {env} --plan {plan} --yes | deploy | PREFECT_AGENT_TOKEN PREFECT_WORKFLOW_TOKEN",
         f"invoke register --env {env} --workflow-path examples/sample_workflow/workflow | register | "
         "PREFECT_WORKFLOW_REGISTER_TOKEN",
         f"invoke run sample_workflow --env {env} | register | PREFECT_AGENT_TOKEN",

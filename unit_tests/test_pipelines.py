@@ -18,6 +18,7 @@ CALLERS = {
 SECRETS = {
     "PREFECT_AGENT_TOKEN": "pnu_4g3nt",
     "PREFECT_WORKFLOW_REGISTER_TOKEN": "pnu_r3g1st3r",
+    "PREFECT_WORKFLOW_TOKEN": "pnu_w0rkfl0w",
 }
 KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 
@@ -84,6 +85,7 @@ def test_secrets_are_only_in_the_steps_that_need_them() -> None:
 
     assert used == {
         "PREFECT_AGENT_TOKEN": {"platform.yaml:deploy:Deploy what was planned", "platform.yaml:deploy:Run it"},
+        "PREFECT_WORKFLOW_TOKEN": {"platform.yaml:deploy:Deploy what was planned"},
         "PREFECT_WORKFLOW_REGISTER_TOKEN": {"platform.yaml:deploy:Register a workflow as other repositories do"},
         "github.token": {"platform.yaml:tag:Move the tag"},
         "AWS_ACCESS_KEY_ID": roles,

@@ -15,15 +15,22 @@ Aws = Callable[[str], Any]
 
 @pytest.fixture
 def secret(aws_mocked: Aws, outputs: Outputs, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Outputs]:
-    """The secret as Terraform leaves it: without a value."""
+    """The agent's secret and the workflows', as Terraform leaves them: without a value."""
     monkeypatch.setenv("PREFECT_AGENT_TOKEN", "first-key")
     manager = aws_mocked("secretsmanager")
-    arn = manager.create_secret(Name="dev_dataflow_automation_prefect_key")["ARN"]
-    return manager, dataclasses.replace(outputs, prefect_key_secret_arn=arn)
+    arn, other = (
+        manager.create_secret(Name=f"dev_dataflow_automation_{name}")["ARN"]
+        for name in ("prefect_key", "prefect_key_workflow")
+    )
+    return manager, dataclasses.replace(outputs, prefect_key_secret_arn=arn, workflow_prefect_key_secret_arn=other)
 
 
 def _value(secret: tuple[Any, Outputs]) -> str:
     return str(secret[0].get_secret_value(SecretId=secret[1].prefect_key_secret_arn)["SecretString"])
+
+
+def _workflows_value(secret: tuple[Any, Outputs]) -> str:
+    return str(secret[0].get_secret_value(SecretId=secret[1].workflow_prefect_key_secret_arn)["SecretString"])
 
 
 def test_key_is_put_into_the_empty_secret(environment: Environment, secret: tuple[Any, Outputs]) -> None:
@@ -61,6 +68,43 @@ def test_without_a_key_the_secret_keeps_its_value(
         store(environment, secret[1])
 
     assert _value(secret) == "first-key"
+
+
+def test_workflows_have_the_agents_key_until_they_get_one_of_their_own(
+    environment: Environment, secret: tuple[Any, Outputs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(environment, secret[1])
+    assert _workflows_value(secret) == "first-key"
+    monkeypatch.setenv("PREFECT_AGENT_TOKEN", "second-key")
+    store(environment, secret[1])
+    assert _workflows_value(secret) == "second-key"
+    monkeypatch.setenv("PREFECT_WORKFLOW_TOKEN", "own-key")
+    store(environment, secret[1])
+
+    assert (_workflows_value(secret), _value(secret)) == ("own-key", "second-key")
+
+
+def test_own_key_of_workflows_stays_when_nobody_names_one(
+    environment: Environment, secret: tuple[Any, Outputs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_WORKFLOW_TOKEN", "own-key")
+    store(environment, secret[1])
+    monkeypatch.delenv("PREFECT_WORKFLOW_TOKEN")
+    monkeypatch.setenv("PREFECT_AGENT_TOKEN", "second-key")
+    store(environment, secret[1])
+
+    assert (_workflows_value(secret), _value(secret)) == ("own-key", "second-key")
+
+
+def test_a_cut_off_change_is_finished_by_the_next(
+    environment: Environment, secret: tuple[Any, Outputs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(environment, secret[1])
+    monkeypatch.setenv("PREFECT_AGENT_TOKEN", "second-key")
+    secret[0].put_secret_value(SecretId=secret[1].workflow_prefect_key_secret_arn, SecretString="second-key")
+    store(environment, secret[1])
+
+    assert (_workflows_value(secret), _value(secret)) == ("second-key", "second-key")
 
 
 def test_key_is_never_printed(

@@ -30,7 +30,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return of_project[offset : offset + min(limit, 2)]
 
     @contextlib.contextmanager
-    def client(_: Environment) -> Iterator[Any]:
+    def client(*_: Any) -> Iterator[Any]:
         yield types.SimpleNamespace(read_flow_runs=read_flow_runs, read_work_pool=lambda _: None)
 
     monkeypatch.setattr(rotation, "prefect_client", client)
@@ -97,7 +97,7 @@ def test_local_makes_a_key_and_takes_both(
     rotation.renew(local, outputs)
 
     assert stored == [prefect_key(local)] != [before]
-    assert local_keys.accepted(key_file(local)) == [prefect_key(local), before]
+    assert {prefect_key(local), before} < set(local_keys.accepted(key_file(local)))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_local_takes_the_earlier_key_as_long_as_a_run_may_have_it(
     runs.append(_run(state, SINCE, "local_dataflow_automation"))
     rotation.retire_earlier(local, SINCE)
 
-    assert len(local_keys.accepted(key_file(local))) == (2 if state == "RUNNING" else 1)
+    assert len(local_keys.accepted(key_file(local))) == (4 if state == "RUNNING" else 2)
 
 
 def _shown(environment: Environment, runs: list[Any], capsys: pytest.CaptureFixture[str]) -> str:

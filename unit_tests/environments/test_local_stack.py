@@ -11,7 +11,7 @@ import pytest
 from environments import local_stack
 from environments.errors import PlatformError
 from environments.local_server import listen
-from environments.secrets import local_root_keys
+from environments.secrets import local_prefect_key, local_root_keys
 from environments.settings import Environment
 from unit_tests.conftest import Server
 
@@ -142,7 +142,7 @@ def test_servers_that_run_are_not_started_again(local: Environment, monkeypatch:
 
 def test_key_of_the_prefect_server_is_in_no_command_line_no_variable_and_no_log(local: Environment) -> None:
     for server in local_stack.servers(local, NETWORK):
-        key = local_stack.local_prefect_key(local)
+        key = local_prefect_key(local)
 
         assert key not in repr(server)
         assert key not in " ".join(server.command)

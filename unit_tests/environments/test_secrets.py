@@ -10,6 +10,8 @@ from environments.errors import PlatformError
 from environments.secrets import (
     AGENT_TOKEN,
     REGISTER_TOKEN,
+    TOKENS,
+    WORKFLOW_TOKEN,
     key_file,
     local_prefect_key,
     local_root_keys,
@@ -20,7 +22,7 @@ from environments.secrets import (
 from environments.settings import Environment
 
 
-@pytest.mark.parametrize("variable", [AGENT_TOKEN, REGISTER_TOKEN])
+@pytest.mark.parametrize("variable", TOKENS)
 def test_environment_variable_wins_over_the_generated_key(
     local: Environment, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
@@ -28,7 +30,7 @@ def test_environment_variable_wins_over_the_generated_key(
     monkeypatch.setenv(variable, "  from-variable \n")
 
     assert prefect_key(local, variable) == "from-variable"
-    assert local_prefect_key(local) == generated
+    assert local_prefect_key(local, variable) == generated
 
 
 def test_local_makes_a_key_once_for_this_user_only(local: Environment) -> None:
@@ -38,6 +40,23 @@ def test_local_makes_a_key_once_for_this_user_only(local: Environment) -> None:
     assert len(first) > 30
     assert prefect_key(local) == prefect_key(local, REGISTER_TOKEN) == first
     assert stat.S_IMODE(key_file(local).stat().st_mode) == 0o600
+
+
+def test_workflows_of_local_have_a_key_of_their_own(local: Environment) -> None:
+    key = prefect_key(local, WORKFLOW_TOKEN)
+
+    assert key.startswith("local:")
+    assert key != prefect_key(local)
+    assert stat.S_IMODE(key_file(local, WORKFLOW_TOKEN).stat().st_mode) == 0o600
+
+
+def test_workflows_without_a_key_of_their_own_have_the_agents(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(AGENT_TOKEN, "of-the-agent")
+    assert prefect_key(environment, WORKFLOW_TOKEN) == "of-the-agent"
+    monkeypatch.setenv(WORKFLOW_TOKEN, "of-workflows")
+    assert (prefect_key(environment, WORKFLOW_TOKEN), prefect_key(environment)) == ("of-workflows", "of-the-agent")
 
 
 def test_threads_that_come_at_once_get_the_same_key(local: Environment) -> None:
@@ -72,10 +91,11 @@ def test_missing_key_names_the_variable(
 def test_programs_we_start_do_not_get_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(AGENT_TOKEN, "secret-1")
     monkeypatch.setenv(REGISTER_TOKEN, "secret-2")
+    monkeypatch.setenv(WORKFLOW_TOKEN, "secret-3")
     monkeypatch.setenv("KEPT", "yes")
     made = process_environment({"ADDED": "too"})
 
-    assert not {"secret-1", "secret-2"} & set(made.values())
+    assert not {"secret-1", "secret-2", "secret-3"} & set(made.values())
     assert made["KEPT"] == "yes"
     assert made["ADDED"] == "too"
     assert made["PATH"] == os.environ["PATH"]

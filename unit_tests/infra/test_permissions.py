@@ -81,11 +81,18 @@ def _tagged(environment: Environment, statement: dict[str, Any]) -> bool:
     return any(equals.get(f"aws:{kind}Tag/environment") == environment.name for kind in ("Resource", "Request"))
 
 
-def _may(environment: Environment, policies: str, action: str, resource: str, **keys: str) -> bool:
+def _may(
+    environment: Environment,
+    policies: str,
+    action: str,
+    resource: str,
+    principal: str = "arn:aws:iam::123456789012:role/x",
+    **keys: str,
+) -> bool:
     """Whether a role, or the boundary, allows a request; condition keys have `__` for a colon, `_to_` for a slash."""
     names = OF_ROLES.get(policies, (policies,))
     context = EvalContext(
-        principal_arn="arn:aws:sts::123456789012:assumed-role/x/y",
+        principal_arn=principal,
         principal_type="AssumedRole",
         principal_account="123456789012",
         action=action,
@@ -348,7 +355,7 @@ def test_existing_vpc_gets_a_security_group_and_nothing_else(environment: Enviro
         ("sts:AssumeRole", "arn:aws:iam::123456789012:role/dev_dataflow_automation_deploy", {}, False),
         ("sts:AssumeRole", "arn:aws:iam::123456789012:role/prod_dataflow_automation_register", {}, False),
         ("secretsmanager:GetSecretValue", "{secret}database-a1b2c3", {}, True),
-        ("secretsmanager:GetSecretValue", "{secret}dev_dataflow_automation_prefect_key-a1b2c3", {"tag": "dev"}, True),
+        ("secretsmanager:GetSecretValue", "{secret}dev_dataflow_automation_prefect_key-a1b2c3", {"tag": "dev"}, False),
         (
             "secretsmanager:GetSecretValue",
             "{secret}prod_dataflow_automation_prefect_key-a1b2c3",
@@ -365,6 +372,18 @@ def test_boundary_leaves_tasks_what_workflows_need_and_no_way_out(
     tags = {"aws__ResourceTag_to_environment": keys["tag"]} if keys else {}
 
     assert _may(environment, "boundary", action, resource, **tags) is allowed
+
+
+@pytest.mark.parametrize(
+    ("role", "allowed"),
+    [("agent_execution", True), ("workflow_execution", True), ("agent_task", False), ("workflow_task", False)],
+)
+def test_boundary_leaves_keys_to_what_starts_tasks(environment: Environment, role: str, allowed: bool) -> None:
+    secret = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:dev_dataflow_automation_prefect_key-a1b2c3"
+    who = f"arn:aws:iam::123456789012:role/dev_dataflow_automation_{role}"
+    own = {"principal": who, "aws__ResourceTag_to_environment": "dev"}
+
+    assert _may(environment, "boundary", "secretsmanager:GetSecretValue", secret, **own) is allowed
 
 
 @pytest.mark.parametrize(("network", "named"), [("private_endpoints", True), ("private_nat", False), ("public", False)])
