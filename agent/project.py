@@ -15,6 +15,10 @@ from infra.terraform import Outputs
 
 CONTAINER = "workflow"
 MOST_RESTARTS = 10
+SCRATCH = "tmp"
+"""The one folder that workflows can write to."""
+USER = "10001:10001"
+"""That of the agent's image: whatever a workflow's own Dockerfile says, its container does not run as root."""
 
 
 def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
@@ -105,6 +109,8 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
                 "restarts": variable(
                     "How often a run is started again whose task died", "integer", 0, minimum=0, maximum=MOST_RESTARTS
                 ),
+                "user": variable("User id, not root's", "string", USER, pattern="^[1-9][0-9]*(:[1-9][0-9]*)?$"),
+                "readonly_root_filesystem": variable(f"Only /{SCRATCH} can be written to", "boolean", True),
             },
         },
         "job_configuration": {
@@ -116,7 +122,7 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
             "container_name": CONTAINER,
             "match_latest_revision_in_family": True,
             "restarts": "{{ restarts }}",
-            key_secret: outputs.prefect_key_secret_arn,
+            key_secret: outputs.workflow_prefect_key_secret_arn,
             "task_definition": {
                 "family": f"{environment.prefix}_workflow_{{{{ family }}}}",
                 "requiresCompatibilities": ["{{ compatibility }}"],
@@ -126,10 +132,14 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
                 "memory": "{{ memory }}",
                 "executionRoleArn": outputs.workflow_execution_role_arn,
                 "taskRoleArn": outputs.workflow_task_role_arn,
+                "volumes": [{"name": SCRATCH}],
                 "containerDefinitions": [
                     {
                         "name": CONTAINER,
                         "image": "{{ image }}",
+                        "user": "{{ user }}",
+                        "readonlyRootFilesystem": "{{ readonly_root_filesystem }}",
+                        "mountPoints": [{"sourceVolume": SCRATCH, "containerPath": f"/{SCRATCH}", "readOnly": False}],
                         "linuxParameters": {"initProcessEnabled": True, "capabilities": {"drop": ["ALL"]}},
                         "logConfiguration": {
                             "logDriver": "awslogs",

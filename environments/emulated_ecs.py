@@ -3,7 +3,7 @@
 - tasks run in their own Docker network, where they reach this machine and not each other;
 - images are pulled from the emulated ECR, under the very name that they have on AWS;
 - a task gets credentials of its task role, and starts only if its execution role may do what that takes;
-- memory limit, read-only root file system, scratch volumes, dropped capabilities and the init process apply.
+- user, memory limit, read-only root file system, scratch volumes, dropped capabilities and the init process apply.
 
 The functions replaced here are private ones of a pinned version: the functional tests run through each of them.
 """
@@ -24,6 +24,8 @@ def adapt_tasks(ecs: Any, port: int, gateway: str, network: str) -> None:
         gateway: address of this machine in the containers' network.
         network: id of the containers' Docker network.
     """
+    from docker.types import Mount
+
     start_task, register_metadata, run_arguments = (
         ecs._start_task_worker,
         ecs._register_metadata,
@@ -62,6 +64,7 @@ def adapt_tasks(ecs: Any, port: int, gateway: str, network: str) -> None:
         arguments: dict[str, Any] = run_arguments(container, task_definition, *rest)
         arguments["network"] = network
         arguments["extra_hosts"] = {HOST_NAME: gateway}
+        arguments["user"] = container.get("user")
         arguments["read_only"] = bool(container.get("readonlyRootFilesystem"))
         arguments["security_opt"] = ["no-new-privileges"]
         linux = container.get("linuxParameters") or {}
@@ -75,11 +78,12 @@ def adapt_tasks(ecs: Any, port: int, gateway: str, network: str) -> None:
             for volume in task_definition.get("volumes", [])
             if not volume.get("host", {}).get("sourcePath")
         }
-        arguments["tmpfs"] = {
-            mount["containerPath"]: "mode=1777,exec"
+        # On disk, as there: in memory it would count against the limit.
+        arguments["mounts"] = [
+            Mount(mount["containerPath"], None)
             for mount in container.get("mountPoints", [])
             if mount["sourceVolume"] in scratch
-        }
+        ]
         return arguments
 
     ecs._start_task_worker = start_task_from_registry

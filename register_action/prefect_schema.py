@@ -60,6 +60,12 @@ def _capacity_provider(text: str) -> str:
     return text
 
 
+def _user(text: str) -> str:
+    if not re.fullmatch("[1-9][0-9]*(:[1-9][0-9]*)?", text):
+        raise ValueError("should be the id of a user, or <user>:<group>, and not root's, which is 0")
+    return text
+
+
 _Whole = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(number)]
 _STRICT = ConfigDict(extra="forbid")
 
@@ -83,6 +89,8 @@ class _JobVariables(TypedDict, total=False):
     name: str | None
     capacity_provider: Annotated[str, AfterValidator(_capacity_provider)] | None
     compatibility: Literal["FARGATE", "EC2"] | None
+    user: Annotated[str, AfterValidator(_user)] | None
+    readonly_root_filesystem: bool | None
 
 
 JOB_VARIABLES = tuple(_JobVariables.__annotations__)

@@ -12,7 +12,7 @@ import pytest
 
 from agent import project
 from agent.project import base_job_template
-from environments.settings import EXECUTION_ENVIRONMENTS, Environment
+from environments.settings import EXECUTION_ENVIRONMENTS, ROOT, Environment
 from infra.images import Image
 from infra.terraform import Outputs
 from unit_tests.conftest import PREFECT_CLOUD
@@ -20,6 +20,7 @@ from unit_tests.conftest import PREFECT_CLOUD
 DIGEST = "sha256:" + "0" * 64
 IMAGE = Image(repository="dev_dataflow_automation_agent", tag="0" * 16, uri="registry/agent:" + "0" * 16, digest=DIGEST)
 KEY = "a-very-secret-key"
+ROOTS = [{"user": user} for user in ("0", "root", "0:0", "00", "10001:0", "0:10001", "")]
 
 
 @pytest.fixture
@@ -57,7 +58,15 @@ def test_every_placeholder_is_a_variable_and_every_variable_is_used(template: di
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"cpu": "big"}, {"memory": 1.5}, {"capacity_provider": "EC2"}, {"env": {"A": 1}}, {"image": 3}, {"restarts": -1}],
+    [
+        {"cpu": "big"},
+        {"memory": 1.5},
+        {"capacity_provider": "EC2"},
+        {"env": {"A": 1}},
+        {"image": 3},
+        {"restarts": -1},
+        *ROOTS,
+    ],
 )
 def test_wrong_choice_of_a_deployment_is_refused(template: dict[str, Any], wrong: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
@@ -86,7 +95,7 @@ def test_runs_get_the_kind_of_key_that_their_prefect_takes(
     changed = dataclasses.replace(environment, prefect_api_url=url)
     configuration = base_job_template(changed, outputs, IMAGE)["job_configuration"]
 
-    assert configuration[kind] == outputs.prefect_key_secret_arn
+    assert configuration[kind] == outputs.workflow_prefect_key_secret_arn
     assert other not in configuration
 
 
@@ -187,7 +196,31 @@ def test_workflows_run_without_privileges(template: dict[str, Any]) -> None:
 
     assert container["linuxParameters"]["capabilities"] == {"drop": ["ALL"]}
     assert "privileged" not in container
-    assert "user" not in container  # the image says who
+
+
+def test_workflows_are_not_root_and_can_write_to_scratch_space_only(template: dict[str, Any]) -> None:
+    rendered = _render(template).task_definition
+    [container] = rendered["containerDefinitions"]
+
+    assert container["user"] == "10001:10001"
+    assert container["readonlyRootFilesystem"] is True
+    assert container["mountPoints"] == [{"sourceVolume": "tmp", "containerPath": "/tmp", "readOnly": False}]
+    assert rendered["volumes"] == [{"name": "tmp"}]
+
+
+def test_a_workflow_may_have_another_user_and_write_elsewhere(template: dict[str, Any]) -> None:
+    choice = {"user": "1000", "readonly_root_filesystem": False}
+    jsonschema.validate(choice, template["variables"])
+    [container] = _render(template, **choice).task_definition["containerDefinitions"]
+
+    assert container["user"] == "1000"
+    assert container["readonlyRootFilesystem"] is False
+
+
+def test_agent_and_workflows_have_the_same_user(template: dict[str, Any]) -> None:
+    dockerfile = (ROOT / "agent" / "Dockerfile").read_text(encoding="utf-8")
+
+    assert f"USER {template['variables']['properties']['user']['default']}\n" in dockerfile
 
 
 def test_names_begin_with_the_environment_so_that_roles_can_be_confined(template: dict[str, Any]) -> None:

@@ -95,6 +95,7 @@ def test_two_tasks_of_a_role_have_keys_of_their_own() -> None:
 def test_task_is_confined_as_on_fargate(ecs: Ecs) -> None:
     container = {
         "image": "x",
+        "user": "10001:10001",
         "readonlyRootFilesystem": True,
         "linuxParameters": {"capabilities": {"drop": ["ALL"]}, "initProcessEnabled": True},
         "mountPoints": [
@@ -114,7 +115,10 @@ def test_task_is_confined_as_on_fargate(ecs: Ecs) -> None:
     assert arguments["init"] is True
     assert arguments["security_opt"] == ["no-new-privileges"]
     assert arguments["mem_limit"] == "512m"
-    assert list(arguments["tmpfs"]) == ["/tmp"]
+    assert arguments["user"] == "10001:10001"
+    assert [(mount["Target"], mount["Source"], mount["Type"]) for mount in arguments["mounts"]] == [
+        ("/tmp", None, "volume")
+    ]
 
 
 def test_limit_of_the_container_goes_before_that_of_the_task(ecs: Ecs) -> None:
@@ -126,7 +130,8 @@ def test_task_that_says_nothing_is_not_limited(ecs: Ecs) -> None:
 
     assert arguments["read_only"] is False
     assert arguments["cap_drop"] == []
-    assert arguments["tmpfs"] == {}
+    assert arguments["user"] is None
+    assert arguments["mounts"] == []
     assert "mem_limit" not in arguments
 
 

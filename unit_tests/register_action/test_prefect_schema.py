@@ -53,6 +53,11 @@ from unit_tests.register_action.prefect_files import declared_by, problems_of, y
             {"work_pool": {"job_variables": {"capacity_provider": "SPOT"}}},
             "work_pool.job_variables.capacity_provider is 'SPOT', should be one of FARGATE, FARGATE_SPOT",
         ),
+        (
+            {"work_pool": {"job_variables": {"user": "root"}}},
+            "work_pool.job_variables.user is 'root', should be the id",
+        ),
+        ({"work_pool": {"job_variables": {"user": "0:0"}}}, "work_pool.job_variables.user is '0:0', should be the id"),
         ({"work_pool": {"job_variables": {"memory": 0.5}}}, "work_pool.job_variables.memory is 0.5, should be a whole"),
         ({"work_pool": {"job_variables": {"env": {"A": 1}}}}, "work_pool.job_variables.env.A is 1, should be text"),
         ({"schedules": {"cron": "* * * * *"}}, "schedules is {'cron': '* * * * *'}, should be a list"),
