@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import shutil
 import socket
 import threading
@@ -22,6 +23,7 @@ from typing import Any
 
 SAVE_AFTER_QUIET_SECONDS = 1.0
 SAVED = "saved.txt"
+HEALTH = "/_ministack/health"
 
 
 async def serve(sockets: list[socket.socket], port: int, gateway: str, network: str) -> None:
@@ -71,7 +73,7 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     logging.getLogger("persistence").setLevel(logging.WARNING)
     changes = Changes()
     threading.Thread(target=save_changes, args=(ministack, changes, state), daemon=True, name="save").start()
-    await hypercorn_serve(recording(ministack.app, changes), config, shutdown_trigger=stopped.wait)
+    await hypercorn_serve(closed(recording(ministack.app, changes)), config, shutdown_trigger=stopped.wait)
     # Everything is saved and stopped; threads that wait for queues and containers must not keep the process.
     os._exit(0)
 
@@ -105,6 +107,25 @@ class Changes:
     def __init__(self) -> None:
         self.anything = 0.0
         self.images = 0.0
+
+
+def closed(application: Any) -> Any:
+    """Wrap an ASGI application so that of the emulator's own pages its health alone is there.
+
+    AWS has none of them. They ask for no signature, and one makes the emulator forget everything: for each container
+    that reaches the port, and for each web page that has this machine's browser send a request.
+    """
+
+    async def without_own_pages(scope: Any, receive: Any, send: Any) -> None:
+        path = scope.get("path", "")
+        if re.match("/+_(ministack|localstack)", path) and path != HEALTH:
+            if scope["type"] == "http":
+                await send({"type": "http.response.start", "status": 404, "headers": []})
+                await send({"type": "http.response.body"})
+            return
+        await application(scope, receive, send)
+
+    return without_own_pages
 
 
 def recording(application: Any, changes: Changes) -> Any:

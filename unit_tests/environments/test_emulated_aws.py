@@ -11,6 +11,7 @@ import pytest
 from environments import emulated_aws
 from environments.emulated_aws import (
     Changes,
+    closed,
     recording,
     remember_what_is_saved,
     save_changes,
@@ -42,6 +43,31 @@ def test_requests_that_may_change_something_are_noted(method: str, path: str, an
     _request(changes, method, path)
 
     assert (changes.anything > 0, changes.images > 0) == (anything, images)
+
+
+@pytest.mark.parametrize(
+    ("path", "reached"),
+    [
+        ("/_ministack/health", True),
+        ("/bucket/_ministack/reset", True),
+        ("/", True),
+        ("/_ministack/reset", False),
+        ("//_ministack/reset", False),
+        ("/_ministack/config", False),
+        ("/_localstack/health", False),
+    ],
+)
+def test_controls_of_the_emulator_are_nobodys(path: str, reached: bool) -> None:
+    calls: list[Any] = []
+
+    async def answer(*arguments: Any) -> None:
+        calls.append(arguments)
+
+    asyncio.run(closed(answer)({"type": "http", "path": path}, None, answer))
+
+    statuses = [call[0].get("status") for call in calls if "status" in call[0]]
+    assert (statuses == []) is reached
+    assert (statuses == [404]) is not reached
 
 
 def test_start_and_stop_of_the_server_are_no_changes() -> None:
