@@ -89,7 +89,6 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
             "type": "object",
             "description": "What a workflow may choose; the rest belongs to the environment.",
             "properties": {
-                "name": variable("Name", "string"),
                 "env": variable(
                     "Environment variables", "object", {}, additionalProperties={"type": ["string", "null"]}
                 ),
@@ -114,7 +113,7 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
             },
         },
         "job_configuration": {
-            "name": "{{ name }}",
+            # No name: Prefect would fill the agent's environment variables into it, its key among them.
             "env": "{{ env }}",
             "labels": "{{ labels }}",
             "command": "{{ command }}",

@@ -7,7 +7,6 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
-import re
 import sys
 import threading
 import time
@@ -17,11 +16,9 @@ from typing import Any
 
 from environments import github_actions
 from environments.errors import PlatformError
+from environments.printable import hanging, one_line, printable
 
 _PROGRESS_INTERVAL_SECONDS = 5.0
-_UNPRINTABLE = re.compile(
-    "[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
-)
 _current_step: contextvars.ContextVar["Step | None"] = contextvars.ContextVar("step", default=None)
 _spoken_aside: contextvars.ContextVar[bool] = contextvars.ContextVar("spoken_aside", default=False)
 _interruptions: list[Callable[[], None]] = []
@@ -34,29 +31,18 @@ def _console(stderr: bool = False) -> Any:
     return Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
 
 
-def printable(text: str) -> str:
-    """A text of any origin, fit to be shown: what would steer a terminal or turn a line around is spelled out."""
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
-
-
 def say(text: str = "", style: str = "") -> None:
-    """Print one line; `style` is a rich style and shows on a terminal only."""
-    _print(text, style, _spoken_aside.get())
-
-
-def _print(text: str, style: str, stderr: bool) -> None:
-    _console(stderr).print(printable(text), style=style or None, markup=False)
+    """Print text, whatever is in it; `style` is a rich style and shows on a terminal only."""
+    _console(_spoken_aside.get()).print(printable(text), style=style or None, markup=False)
 
 
 def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) -> None:
     """Print rows in aligned columns, one line each: nothing is cut or wrapped, so that scripts can read them too."""
-    rows, header = [tuple(map(printable, row)) for row in rows], tuple(map(printable, header))
-    columns = list(zip(*(row for row in (header, *rows) if row), strict=True))
-    widths = [max(len(cell) for cell in column) for column in columns]
-    for row in (header, *rows):
-        if row:
-            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            say(line, "bold" if row is header else "")
+    lines = [tuple(one_line(cell) for cell in row) for row in (header, *rows) if row]
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    for number, row in enumerate(lines):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        say(line, "bold" if header and not number else "")
 
 
 def confirm(question: str, yes: bool = False, wanted: str = "yes", option: str = "--yes") -> None:
@@ -257,14 +243,15 @@ def report(error: BaseException) -> int:
     An error that is nobody's fault but ours is written whole to a log file, which the message names.
     """
     if isinstance(error, KeyboardInterrupt):
-        _print("stopped by Ctrl-C", "yellow", stderr=True)
+        _console(True).print("stopped by Ctrl-C", style="yellow", markup=False)
         return 130
     shown = error if isinstance(error, PlatformError) else _translated(error)
-    _print(f"✗ {shown.what}", "bold red", stderr=True)
+    out = _console(True)
+    out.print(f"✗ {one_line(shown.what)}", style="bold red", markup=False)
     for line in shown.why.splitlines():
-        _print(f"  {line}", "", stderr=True)
+        out.print(f"  {printable(line)}", markup=False)
     if shown.todo:
-        _print(f"  → {shown.todo}", "bold", stderr=True)
+        out.print(f"  → {hanging(shown.todo, 4)}", style="bold", markup=False)
     github_actions.annotate(shown)
     return 1
 

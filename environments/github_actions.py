@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from environments.errors import PlatformError
+from environments.printable import printable
 
 
 def active() -> bool:
@@ -71,6 +72,7 @@ def _append(variable: str, name: str, value: str) -> None:
 
 
 def _escaped(text: str, more: str = "") -> str:
+    text = printable(text)
     for character in "%\r\n" + more:
         text = text.replace(character, f"%{ord(character):02X}")
     return text

@@ -86,7 +86,6 @@ class _JobVariables(TypedDict, total=False):
     memory: _Whole | None
     env: dict[str, str | None] | None
     labels: dict[str, str] | None
-    name: str | None
     capacity_provider: Annotated[str, AfterValidator(_capacity_provider)] | None
     compatibility: Literal["FARGATE", "EC2"] | None
     user: Annotated[str, AfterValidator(_user)] | None

@@ -11,6 +11,7 @@ from uuid import UUID
 from environments import console
 from environments.errors import PlatformError
 from environments.prefect_api import prefect_client
+from environments.printable import hanging
 from environments.settings import Environment
 from register_action import registered
 from register_action.deployments import AT_ONCE
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 HINT_AFTER_SECONDS = 30.0
+LEFT = 19
+"""How far the time and the level of a line reach."""
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 
 
@@ -108,7 +111,7 @@ def follow(environment: Environment, run_id: UUID) -> bool:
 
 def _print_state(state: Any) -> None:
     why = f": {state.message}" if state.message and not state.is_completed() else ""
-    console.say(f"{state.timestamp:%H:%M:%S}  state    {state.name}{why}", "bold")
+    console.say(hanging(f"{state.timestamp:%H:%M:%S}  state    {state.name}{why}", LEFT), "bold")
 
 
 def _print_logs(client: Any, run_id: UUID, skip: int) -> int:
@@ -121,7 +124,8 @@ def _print_logs(client: Any, run_id: UUID, skip: int) -> int:
     while lines := client.read_logs(of_run, limit=200, offset=skip + printed, sort=LogSort.TIMESTAMP_ASC):
         for line in lines:
             level = LEVELS.get(line.level, str(line.level))
-            console.say(f"{line.timestamp:%H:%M:%S}  {level:<8} {line.message}", "red" if line.level >= 40 else "")
+            text = hanging(f"{line.timestamp:%H:%M:%S}  {level:<8} {line.message}", LEFT)
+            console.say(text, "red" if line.level >= 40 else "")
         printed += len(lines)
     return printed
 

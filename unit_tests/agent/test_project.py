@@ -6,6 +6,7 @@ import re
 import types
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import jsonschema
 import pytest
@@ -206,6 +207,22 @@ def test_workflows_are_not_root_and_can_write_to_scratch_space_only(template: di
     assert container["readonlyRootFilesystem"] is True
     assert container["mountPoints"] == [{"sourceVolume": "tmp", "containerPath": "/tmp", "readOnly": False}]
     assert rendered["volumes"] == [{"name": "tmp"}]
+
+
+def test_no_choice_is_filled_in_from_the_agents_environment(
+    environment: Environment, outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.client.schemas.objects import Flow, FlowRun
+
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", KEY)
+    own_server = dataclasses.replace(environment, prefect_api_url="http://prefect.internal/api")
+    template = base_job_template(own_server, outputs, IMAGE)
+    texts = [name for name, body in template["variables"]["properties"].items() if body["type"] == "string"]
+    asked = dict.fromkeys([*texts, "name", "cluster"], "{{ $PREFECT_API_AUTH_STRING }}")
+    rendered = _render(template, **asked, env={"STOLEN": asked["name"]}, labels={"stolen": asked["name"]})
+    rendered.prepare_for_flow_run(FlowRun(flow_id=uuid4(), name="{{ $PREFECT_API_AUTH_STRING }}"), flow=Flow(name="x"))
+
+    assert KEY not in rendered.model_dump_json()
 
 
 def test_a_workflow_may_have_another_user_and_write_elsewhere(template: dict[str, Any]) -> None:

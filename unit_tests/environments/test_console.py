@@ -417,7 +417,7 @@ def test_error_tells_all_its_parts_where_no_console_is() -> None:
     assert (PlatformError("what").file, PlatformError("what").line) == ("", 0)
 
 
-@pytest.mark.parametrize("steering", ["\x1b[31m", "\x9b2J", "\u202e", "\0", "\x08", "\ud800"])
+@pytest.mark.parametrize("steering", ["\x1b]0;title", "\x9b2J", "\u202e", "\0", "\x08", "\ud800"])
 def test_what_would_steer_a_terminal_is_spelled_out(steering: str, capsys: pytest.CaptureFixture[str]) -> None:
     console.say(f"a{steering}")
     console.table([(steering, "b")])

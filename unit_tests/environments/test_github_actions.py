@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from environments import github_actions
 from environments.console import report
 from environments.errors import PlatformError
+from environments.printable import printable
 
 TEXT = st.text(alphabet=string.ascii_letters + "%:,\r\n =<>é\0", max_size=30)
 MANY = hypothesis_settings(
@@ -91,14 +92,14 @@ def test_no_text_of_an_error_can_be_taken_for_anything_else(
     command, properties, message = annotation(capsys.readouterr().err)
 
     assert command == "error"
-    assert properties == {"title": what, "file": Path(file).as_posix(), "line": "3"}
-    assert message == ("\n".join(filter(None, (error.why, error.todo))) or what)
+    assert properties == {"title": printable(what), "file": printable(Path(file).as_posix()), "line": "3"}
+    assert message == printable("\n".join(filter(None, (error.why, error.todo))) or what)
 
 
 def test_warning_is_one_line(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     github_actions.warn("100 %\n::set-env name=x::y")
 
-    assert capsys.readouterr().err == "::warning::100 %25%0A::set-env name=x::y\n"
+    assert capsys.readouterr().err == "::warning::100 %25%0A\\x3a:set-env name=x::y\n"
 
 
 def test_commands_leave_standard_output_to_results(job: Path, capsys: pytest.CaptureFixture[str]) -> None:

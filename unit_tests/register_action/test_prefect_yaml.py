@@ -206,7 +206,7 @@ def test_placeholders_that_only_prefect_deploy_fills_in_are_left_out_and_reporte
         "parameters": {"region": later, "list": [1, "x{{ prefect.blocks.secret.key }}"], "$ref": "{{ other }"},
         "schedule": {"interval": 5, "parameters": {"region": later, "day": 1}},
         "work_pool": {
-            "job_variables": {"env": {"KEPT": later, "OUT": "{{ push.url }}"}, "name": "{{ ctx.flow.name }}"}
+            "job_variables": {"env": {"KEPT": later, "OUT": "{{ push.url }}", "FLOW": "{{ ctx.flow.name }}"}}
         },
     }
     read = read_yaml(tmp_path, yaml_of(**entry))
@@ -215,7 +215,7 @@ def test_placeholders_that_only_prefect_deploy_fills_in_are_left_out_and_reporte
     assert (declared.description, declared.tags) == (None, ("a",))
     assert declared.parameters == {"list": [1], "$ref": "{{ other }"}
     assert declared.schedules[0]["parameters"] == {"day": 1}
-    assert declared.job_variables == {"env": {"KEPT": later}, "name": "{{ ctx.flow.name }}"}
+    assert declared.job_variables == {"env": {"KEPT": later, "FLOW": "{{ ctx.flow.name }}"}}
     assert sorted(sentence.partition(": ")[2].partition(" (")[0] for sentence in read.ignored) == [
         "description is left out; register does not fill in {{ build.tag }}",
         "parameters.list[1] is left out; register does not fill in {{ prefect.blocks.secret.key }}",
