@@ -24,7 +24,8 @@ def store(environment: Environment, outputs: Outputs) -> datetime:
     earlier = {secret: value.get("SecretString") for secret, value in stored.items()}
     # In this order: after an interruption the next deploy still sees whether the workflows' key is their own.
     keys = {of_workflows: prefect_key(environment, WORKFLOW_TOKEN), of_agent: prefect_key(environment)}
-    if earlier[of_workflows] not in (None, earlier[of_agent]) and not is_set(WORKFLOW_TOKEN):
+    named = environment.is_local or is_set(WORKFLOW_TOKEN)
+    if not named and earlier[of_workflows] not in (None, earlier[of_agent]):
         keys[of_workflows] = earlier[of_workflows]
     changed = [secret for secret, key in keys.items() if earlier[secret] != key]
     for secret in changed:

@@ -101,6 +101,11 @@ class Platform:
         return (self.folder / ".local" / "local" / "prefect_key").read_text()
 
     @property
+    def workflow_key(self) -> str:
+        """The key that workflows have for the Prefect API."""
+        return (self.folder / ".local" / "local" / "prefect_key_workflow").read_text()
+
+    @property
     def register_key(self) -> str:
         """The key that workflow repositories have for the Prefect API."""
         return self.key

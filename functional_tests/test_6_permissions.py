@@ -136,6 +136,7 @@ NEVER: list[Call] = [
     ("register", "iam", "list_roles", {}),
     ("register", "sts", "assume_role", {"RoleArn": f"{ROLE}_deploy", "RoleSessionName": "test"}),
     ("agent", "secretsmanager", "get_secret_value", {"SecretId": "{p}_prefect_key"}),
+    ("agent", "secretsmanager", "get_secret_value", {"SecretId": "{p}_prefect_key_workflow"}),
     ("agent", "s3", "get_object", {"Bucket": BUCKET, "Key": "terraform.tfstate"}),
     ("agent", "ecs", "run_task", {"cluster": "{p}_agent", "taskDefinition": "{p}_workflow_permissions"}),
     ("agent", "ecs", "run_task", {"cluster": "{p}_workflows", "taskDefinition": "{p}_agent"}),
@@ -162,6 +163,7 @@ NEVER: list[Call] = [
     ("agent", "iam", "list_roles", {}),
     ("workflow", "s3", "get_object", {"Bucket": BUCKET, "Key": "terraform.tfstate"}),
     ("workflow", "secretsmanager", "get_secret_value", {"SecretId": "{p}_prefect_key"}),
+    ("workflow", "secretsmanager", "get_secret_value", {"SecretId": "{p}_prefect_key_workflow"}),
     ("workflow", "ecs", "run_task", {"cluster": "{p}_workflows", "taskDefinition": "{p}_workflow_permissions"}),
     ("workflow", "sqs", "receive_message", {"QueueUrl": f"http://127.0.0.1/{ACCOUNT}/{{p}}_task_events"}),
     ("workflow", "ecr", "get_authorization_token", {}),
@@ -309,10 +311,11 @@ def test_the_boundary_holds_whatever_policy_a_role_is_given(account: Account) ->
             ("workflow", "s3", "get_object", {"Bucket": BUCKET, "Key": "terraform.tfstate"}),
             ("workflow", "iam", "list_roles", {}),
             ("workflow", "iam", "create_user", {"UserName": "x"}),
+            ("workflow", "secretsmanager", "get_secret_value", {"SecretId": "{p}_prefect_key"}),
+            ("workflow", "secretsmanager", "get_secret_value", {"SecretId": "{p}_prefect_key_workflow"}),
         ):
             assert account.call(refused, "local") in REFUSALS
         for operation in (
-            ("workflow", "secretsmanager", "get_secret_value", {"SecretId": "{p}_prefect_key"}),
             ("workflow", "sqs", "get_queue_url", {"QueueName": "{p}_task_events"}),
             ("workflow", "ecs", "describe_clusters", {"clusters": ["{p}_workflows"]}),
             ("workflow", "ecr", "initiate_layer_upload", {"repositoryName": "{e}_sample_workflow"}),

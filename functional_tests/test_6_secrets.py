@@ -26,7 +26,9 @@ from functional_tests.platform import Platform
 from functional_tests.repository import Repository
 from functional_tests.runner import run_action
 
-KEY, REGISTER_KEY, ROOT_KEY = "the Prefect key", "the key to register", "the root user's secret access key"
+KEY, WORKFLOW_KEY, REGISTER_KEY = "the Prefect key", "the workflows' key", "the key to register"
+ROOT_KEY = "the root user's secret access key"
+KEYS = (KEY, WORKFLOW_KEY, REGISTER_KEY, ROOT_KEY)
 FLOW = "from prefect import flow\n\n@flow\ndef searched():\n    pass\n"
 Searched = Callable[[str], dict[str, list[str]]]
 
@@ -66,6 +68,7 @@ def searched(used: Used) -> Callable[[str], dict[str, list[str]]]:
                 plants.enter_context(PLANTS[name][1](used, secret))
             keys = {
                 KEY: used.platform.key,
+                WORKFLOW_KEY: used.platform.workflow_key,
                 REGISTER_KEY: used.platform.register_key,
                 ROOT_KEY: used.platform.root_key,
             }
@@ -80,7 +83,7 @@ def test_every_place_has_its_canary() -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_the_key_is_not_in(searched: Searched, place: str) -> None:
-    assert [searched(place)[key] for key in (KEY, REGISTER_KEY, ROOT_KEY)] == [[], [], []]
+    assert {key: searched(place)[key] for key in KEYS} == {key: [] for key in KEYS}
     assert searched(place)[canary.CLEAN], "there was nothing to search"
 
 
@@ -121,6 +124,7 @@ def test_a_secret_is_found_inside_of_archives() -> None:
     assert canary.leaks("s3cret", contents) == ["plan tfplan", "layer"]
 
 
-def test_the_key_file_is_for_this_user_only(used: Used) -> None:
-    file = used.platform.folder / ".local" / "local" / "prefect_key"
+@pytest.mark.parametrize("name", ["prefect_key", "prefect_key_workflow"])
+def test_the_key_files_are_for_this_user_only(used: Used, name: str) -> None:
+    file = used.platform.folder / ".local" / "local" / name
     assert file.stat().st_mode & 0o077 == 0

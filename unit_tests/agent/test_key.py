@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from agent import key
 from agent.key import store
+from environments import local_keys
 from environments.errors import PlatformError
+from environments.secrets import WORKFLOW_TOKEN, prefect_key
 from environments.settings import Environment
 from infra.terraform import Outputs
 
@@ -94,6 +97,19 @@ def test_own_key_of_workflows_stays_when_nobody_names_one(
     store(environment, secret[1])
 
     assert (_workflows_value(secret), _value(secret)) == ("own-key", "second-key")
+
+
+def test_keys_that_local_makes_anew_reach_both_secrets(
+    local: Environment, secret: tuple[Any, Outputs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_AGENT_TOKEN")
+    monkeypatch.setattr(key, "client", lambda *_: secret[0])
+    for _ in range(2):
+        local_keys.renew(local)
+        store(local, secret[1])
+
+        assert _value(secret) == prefect_key(local)
+        assert _workflows_value(secret) == prefect_key(local, WORKFLOW_TOKEN) != prefect_key(local)
 
 
 def test_a_cut_off_change_is_finished_by_the_next(
