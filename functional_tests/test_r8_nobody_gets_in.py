@@ -50,7 +50,7 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
         for role in ("workflow_task", "agent_task", "deploy")
     ),
     *(
-        ("sts", "assume_role", {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/{role}", "RoleSessionName": "x"})
+        ("sts", "assume_role", {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/{role}", "RoleSessionName": "intruder"})
         for role in (
             *(f"{PREFIX}_{part}" for part in ("deploy", "register", "plan", "agent_task", "agent_execution")),
             f"{OTHER}_workflow_task",
