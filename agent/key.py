@@ -21,18 +21,19 @@ def store(environment: Environment, outputs: Outputs) -> datetime:
     secrets_manager = client(environment, "secretsmanager")
     of_agent, of_workflows = outputs.prefect_key_secret_arn, outputs.workflow_prefect_key_secret_arn
     stored = {secret: _stored(secrets_manager, secret) for secret in (of_agent, of_workflows)}
-    earlier = {secret: value.get("SecretString") for secret, value in stored.items()}
+    earlier = {secret: str(value.get("SecretString", "")) for secret, value in stored.items()}
     # In this order: after an interruption the next deploy still sees whether the workflows' key is their own.
     keys = {of_workflows: prefect_key(environment, WORKFLOW_TOKEN), of_agent: prefect_key(environment)}
     named = environment.is_local or is_set(WORKFLOW_TOKEN)
-    if not named and earlier[of_workflows] not in (None, earlier[of_agent]):
+    if not named and earlier[of_workflows] not in ("", earlier[of_agent]):
         keys[of_workflows] = earlier[of_workflows]
     changed = [secret for secret, key in keys.items() if earlier[secret] != key]
     for secret in changed:
         secrets_manager.put_secret_value(SecretId=secret, SecretString=keys[secret])
         stored[secret] = _stored(secrets_manager, secret)
     console.note("stored in Secrets Manager" if changed else "unchanged")
-    return max(value["CreatedDate"] for value in stored.values())
+    since: datetime = max(value["CreatedDate"] for value in stored.values())
+    return since
 
 
 def _stored(secrets_manager: Any, secret: str) -> dict[str, Any]:
