@@ -5,6 +5,7 @@ image and reads no Terraform state. Source for the template's fields:
 https://docs.prefect.io/integrations/prefect-aws/ecs_guide and `prefect_aws.workers.ecs_worker`.
 """
 
+import contextlib
 from typing import Any
 
 from environments import console
@@ -30,7 +31,7 @@ def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
         image: the agent's image in ECR; workflows are built on top of it and find it here.
     """
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-    from prefect.exceptions import ObjectNotFound
+    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
     description = f"Workflows of environment {environment.name}, run on ECS Fargate in {environment.aws_region}"
     template = base_job_template(environment, outputs, image)
@@ -41,11 +42,11 @@ def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
         try:
             pool = client.read_work_pool(environment.prefix)
         except ObjectNotFound:
-            client.create_work_pool(
-                WorkPoolCreate(
-                    name=environment.prefix, type="ecs", description=description, base_job_template=template, **limit
-                )
+            pool_to_make = WorkPoolCreate(
+                name=environment.prefix, type="ecs", description=description, base_job_template=template, **limit
             )
+            with contextlib.suppress(ObjectAlreadyExists):  # made by a request whose answer was lost
+                client.create_work_pool(pool_to_make)
             done = "created"
         else:
             wanted = (template, description, limit.get("concurrency_limit", pool.concurrency_limit))

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
+import re
 import sys
 import threading
 import time
@@ -19,6 +20,8 @@ from environments.errors import PlatformError
 from environments.printable import hanging, one_line, printable
 
 _PROGRESS_INTERVAL_SECONDS = 5.0
+PASSING = re.compile("Could not connect|Connection was closed|[Tt]imeout|Throttl|SlowDown|RequestLimitExceeded")
+"""What botocore says, after all its retries, of an AWS that is out of reach or overloaded."""
 _current_step: contextvars.ContextVar["Step | None"] = contextvars.ContextVar("step", default=None)
 _spoken_aside: contextvars.ContextVar[bool] = contextvars.ContextVar("spoken_aside", default=False)
 _interruptions: list[Callable[[], None]] = []
@@ -31,9 +34,9 @@ def _console(stderr: bool = False) -> Any:
     return Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
 
 
-def say(text: str = "", style: str = "") -> None:
+def say(text: str = "", style: str = "", stderr: bool = False) -> None:
     """Print text, whatever is in it; `style` is a rich style and shows on a terminal only."""
-    _console(_spoken_aside.get()).print(printable(text), style=style or None, markup=False)
+    _console(stderr or _spoken_aside.get()).print(printable(text), style=style or None, markup=False)
 
 
 def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) -> None:
@@ -259,6 +262,10 @@ def report(error: BaseException) -> int:
 def _translated(error: BaseException) -> PlatformError:
     library = type(error).__module__.split(".")[0]
     text = str(error) or type(error).__name__
+    if library == "botocore" and (PASSING.search(text) or "reached max retries" in text):
+        return PlatformError(
+            "AWS does not answer as it should", text, "run the same command again in a while; it goes on from there"
+        )
     if library == "botocore":
         return PlatformError(
             "AWS did not do what was asked", text, "invoke doctor checks credentials and the connection"

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import time
@@ -126,9 +127,10 @@ def remove(environment: Environment) -> None:
     for network in _networks(client, environment):
         network.remove()
     # The plain list: the other one looks at each image once more, and another stack may have removed it by then.
+    pushed = re.compile(rf"127\.0\.0\.[0-9]+:{environment.aws_port}/")
     for image in client.api.images():
         for tag in image["RepoTags"] or ():
-            if tag.startswith(f"127.0.0.1:{environment.aws_port}/"):
+            if pushed.match(tag):
                 client.images.remove(tag, force=True)
     # In one go: were we killed half-way, what is left of it would be taken for the whole.
     with contextlib.suppress(FileNotFoundError):

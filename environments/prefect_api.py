@@ -3,8 +3,9 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from environments import outages
 from environments.errors import PlatformError
 from environments.secrets import AGENT_TOKEN, prefect_key
 from environments.settings import ROOT, Environment
@@ -37,7 +38,8 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
         variable: the environment variable that holds the key.
 
     Raises:
-        PlatformError: no key, a key that is not accepted, or no answer; also for calls inside the block.
+        PlatformError: no key, a key that is not accepted, or no answer; also for calls inside the block. An API that
+            has answered before and goes away is waited for, see `outages`.
     """
     key = prefect_key(environment, variable)
     PREFECT_HOME.mkdir(parents=True, exist_ok=True)
@@ -52,6 +54,8 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
         auth_string=None if environment.uses_prefect_cloud else key,
         httpx_settings={"timeout": httpx.Timeout(10, connect=5)},
     )
+    http: Any = client._client  # a transport of our own would not know of the surroundings' proxies
+    http.send = outages.waiting(http.send, url)
     try:
         with client:
             yield client
@@ -64,13 +68,19 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
             ) from error
         raise PlatformError(f"Prefect at {url} refused a request", _detail(error.response)) from error
     except httpx.TransportError as error:
-        raise PlatformError(
-            f"Prefect at {url} is out of reach",
-            f"{type(error).__name__}: {error}",
-            "invoke deploy starts it"
-            if environment.is_local
-            else f"check prefect_api_url in {environment.tfvars.name}",
-        ) from error
+        raise _out_of_reach(environment, error) from error
+
+
+def _out_of_reach(environment: Environment, error: Exception) -> PlatformError:
+    url, why = environment.operator_prefect_api_url, f"{type(error).__name__}: {error}"
+    away = outages.since(url)
+    if environment.is_local:
+        todo = "invoke deploy starts it" + ("; then the same command goes on where it stopped" if away else "")
+    elif away:
+        todo = "run the same command again when Prefect answers: it goes on where it stopped"
+    else:
+        todo = f"check prefect_api_url in {environment.tfvars.name}"
+    return PlatformError(f"Prefect at {url} is out of reach" + (f" since {away}" if away else ""), why, todo)
 
 
 def _detail(response: "httpx.Response") -> str:
@@ -103,7 +113,7 @@ def check_prefect(environment: Environment, variable: str = AGENT_TOKEN) -> None
     )
     try:
         with urllib.request.urlopen(request, timeout=10):
-            return
+            outages.has_answered(url)
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             raise PlatformError(

@@ -45,7 +45,7 @@ class Environment:
     aws_region: str = _setting('an AWS region such as "eu-west-1"', rules.matches("[a-z]{2}(-[a-z]+)+-[0-9]"))
     aws_endpoint_url: str | None = _setting(
         'a loopback URL with a port such as "http://127.0.0.1:4566", only in local',
-        rules.is_url(r"http://127\.0\.0\.1:[0-9]{2,5}"),
+        rules.is_url(r"http://127\.0\.0\.[0-9]{1,3}:[0-9]{2,5}"),
         default=None,
     )
     prefect_api_url: str = _setting(
@@ -155,6 +155,11 @@ class Environment:
     def aws_port(self) -> int:
         """The port of the emulated AWS on this machine; only in local."""
         return rules.port(self.aws_endpoint_url or "")
+
+    @property
+    def emulated_registry(self) -> str:
+        """Address of the emulated ECR, as names of images in the Docker engine begin with it; only in local."""
+        return urlsplit(self.aws_endpoint_url or "").netloc
 
     @property
     def prefect_port(self) -> int:

@@ -81,6 +81,7 @@ def adopt(environment: Environment, image_tag: str) -> dict[str, str]:
         PlatformError: Terraform failed, or AWS has more than one of what there should be one of.
     """
     terraform.init(environment)
+    terraform.save_unsaved_state(environment)
     found: dict[str, str] = {}
     with scratch_folder() as scratch:
         module = scratch / "infra"

@@ -10,6 +10,8 @@ from environments.settings import Environment
 from infra.roles import role_arn
 
 SESSION_SECONDS = 12 * 60 * 60
+ATTEMPTS = 8
+"""Of each request, with growing pauses: about a minute in which AWS may throttle, fail or be out of reach."""
 
 
 @functools.cache
@@ -35,7 +37,7 @@ def client(environment: Environment, service: str) -> Any:
         region_name=environment.aws_region,
         endpoint_url=environment.aws_endpoint_url,
         config=Config(
-            retries={"mode": "standard", "total_max_attempts": 5},
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             connect_timeout=5,
             read_timeout=30,
             s3={"addressing_style": "path" if environment.is_local else "auto"},

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from environments import console
+from environments import console, outages
 from environments.errors import PlatformError
 from environments.local_stack import docker_client
 from environments.settings import Environment
@@ -27,6 +27,8 @@ BASE_IMAGE = "python:3.11-slim-bookworm"
 TAG_LENGTH = 16
 FOREIGN = re.compile("exec format error|no matching manifest|does not match the specified platform", re.IGNORECASE)
 """What engines say that lack the emulation of another processor, or an image for it."""
+REFUSED = re.compile("denied|unauthorized|no basic auth|does not exist", re.IGNORECASE)
+"""What registries say to those who may not, or want what is not there: asking again does not help."""
 TERMINAL_CODES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 ENGINE_TALK = (" ---> ", "Removing intermediate container ")
 
@@ -169,26 +171,30 @@ def push(environment: Environment, image: Image) -> Image:
     """Push an image that was built, unless ECR has its tag already; gives it with its digest.
 
     Raises:
-        PlatformError: the registry refused it.
+        PlatformError: the registry refused it, or broke off each time; what has arrived is not sent again.
     """
     if there := find(environment, image):
         console.note("already in ECR")
         return there
-    name = engine_name(environment, image.uri)
+    there = outages.repeated(lambda: _push_once(environment, image), lambda error: not REFUSED.search(str(error)))
+    console.note(f"pushed {image.tag}")
+    return there
+
+
+def _push_once(environment: Environment, image: Image) -> Image:
+    name, problem = engine_name(environment, image.uri), "the push ended without an error"
     totals: dict[str, tuple[int, int]] = {}
     for event in docker_client().api.push(name, stream=True, decode=True, auth_config=_login(environment)):
-        if "error" in event:
-            raise PlatformError(f"pushing {image.uri} failed", event["error"])
+        problem = event.get("error", problem)
         detail = event.get("progressDetail") or {}
         if detail.get("total"):
             totals[event["id"]] = (detail["current"], detail["total"])
             done, all_of_it = (sum(column) / 1e6 for column in zip(*totals.values(), strict=True))
             console.progress(f"{min(done, all_of_it):.0f} of {all_of_it:.0f} MB")  # the engine overshoots
-    there = find(environment, image)
-    if not there:
-        raise PlatformError(f"{image.uri} did not arrive in ECR", "the push ended without an error", "try again")
-    console.note(f"pushed {image.tag}")
-    return there
+    # The answer to a push may be lost, and its tag can't be pushed a second time: what counts is what is there.
+    if there := find(environment, image):
+        return there
+    raise PlatformError(f"pushing {image.uri} failed", problem, "run the same command again; it goes on from here")
 
 
 def fetch(environment: Environment, uri: str) -> str:
@@ -201,19 +207,22 @@ def fetch(environment: Environment, uri: str) -> str:
     Returns:
         The name under which the engine knows it; a Dockerfile can build on that.
     """
-    from docker.errors import ImageNotFound
+    from docker.errors import APIError, ImageNotFound
 
     engine, name = docker_client(), engine_name(environment, uri)
     try:
         engine.images.get(name)
     except ImageNotFound:
-        engine.images.pull(name, auth_config=_login(environment), platform=environment.image_platform)
+        outages.repeated(
+            lambda: engine.images.pull(name, auth_config=_login(environment), platform=environment.image_platform),
+            lambda error: isinstance(error, APIError) and error.is_server_error() and not REFUSED.search(str(error)),
+        )
     return name
 
 
 def engine_name(environment: Environment, uri: str) -> str:
     """Under which name the Docker engine knows an image of ECR: its URI, in local the emulated ECR's own address."""
-    return f"127.0.0.1:{environment.aws_port}/{uri.partition('/')[2]}" if environment.is_local else uri
+    return f"{environment.emulated_registry}/{uri.partition('/')[2]}" if environment.is_local else uri
 
 
 def _other_processor(environment: Environment, reason: str) -> PlatformError:

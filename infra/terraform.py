@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from environments import console
+from environments import console, outages
 from environments.errors import PlatformError
 from environments.settings import Environment
 from infra.images import repository_exists
 from infra.state import STATE_KEY, bucket_name
-from infra.terraform_errors import failure, readable
-from infra.terraform_process import FLAG, command_line, run, started, stream
+from infra.terraform_errors import PASSING, failure, readable
+from infra.terraform_process import FLAG, UNSAVED_STATE, command_line, run, started, stream
 
 AGENT_REPOSITORY_ADDRESS = "aws_ecr_repository.agent"
 
@@ -59,6 +59,7 @@ def apply(
         PlatformError: Terraform failed; its own words are the reason. Or the saved plan is stale.
     """
     init(environment)
+    save_unsaved_state(environment)
     made = changed = 0
     made_outputs: dict[str, Any] = {}
 
@@ -134,6 +135,7 @@ def words(environment: Environment, saved: Path) -> str:
 def destroy(environment: Environment, image_tag: str) -> None:
     """Remove everything that Terraform made."""
     init(environment)
+    save_unsaved_state(environment)
 
     def watch(event: dict[str, Any]) -> None:
         if resource := event.get("hook", {}).get("resource", {}).get("addr"):
@@ -176,7 +178,32 @@ def init(environment: Environment) -> None:
         "region": environment.aws_region,
         **({"use_path_style": "true"} if environment.is_local else {}),
     }
-    run(environment, "init", input=False, reconfigure=FLAG, backend_config=backend)
+    # It only reads, and asks AWS who it is: a broken answer is not repeated by Terraform itself.
+    outages.repeated(
+        lambda: run(environment, "init", input=False, reconfigure=FLAG, backend_config=backend),
+        lambda error: PASSING.search(str(error)) is not None,
+    )
+
+
+def save_unsaved_state(environment: Environment) -> None:
+    """Save the state that S3 did not take at the end of the last run: without it, what that run made is not known.
+
+    Raises:
+        PlatformError: S3 does not take it now, or another run has changed the state since.
+    """
+    state = environment.folder / UNSAVED_STATE
+    if not state.exists():
+        return
+    try:
+        run(environment, "state push", str(state))
+    except PlatformError as error:
+        raise PlatformError(
+            "the state of the last run, which S3 did not take then, can't be saved now",
+            error.why,
+            "the same command tries again; if another run has brought all up since, "
+            f"remove .local/{environment.name}/{state.name}",
+        ) from error
+    state.unlink()
 
 
 def inputs(environment: Environment, image_tag: str) -> dict[str, Any]:

@@ -9,6 +9,10 @@ from infra.state import bucket_name
 
 NAME_TAKEN = re.compile("Already ?Exists|already exists|Duplicate|AlreadyAssociated|not idempotent|Subnet.Conflict")
 """What AWS says when something of a name, a place or a range that is asked for is there already."""
+PASSING = re.compile(
+    r"unexpected EOF|connection reset|connection refused|broken pipe|i/o timeout|StatusCode: 5\d\d|Throttl|SlowDown"
+)
+"""What Terraform says of an AWS that was overloaded or out of reach for a moment."""
 
 
 def failure(environment: Environment, command: str, words: str) -> PlatformError:
@@ -37,7 +41,8 @@ def failure(environment: Environment, command: str, words: str) -> PlatformError
             f"environment {environment.name} was changed after the plan was made",
             f"plan again, and look at it: invoke plan --env {environment.name} --out FILE",
         )
-    todo = ""
+    changing = command in ("apply", "destroy")
+    todo = "what is done stays done; once that is mended the same command goes on from there" if changing else ""
     if command == "apply" and NAME_TAKEN.search(words):
         todo = f"if a run that died made it: invoke unlock --env {environment.name} takes it up; else it has to go"
     return PlatformError(f"terraform {command} failed", words, todo)

@@ -26,6 +26,10 @@ from infra.terraform_errors import diagnostic, failure, readable
 MODULE = ROOT / "infra"
 MINIMUM_VERSION = (1, 10)
 POLL_SECONDS = 0.1
+UNSAVED_STATE = "errored.tfstate"
+"""Where Terraform leaves a state that it could not save:
+https://developer.hashicorp.com/terraform/cli/state/recover
+"""
 
 
 def program() -> str:
@@ -156,6 +160,8 @@ def stream(
             if event.get("@level") == "error":
                 errors.append("\n".join(diagnostic(event)))
     if process.returncode:
+        if (state := module / UNSAVED_STATE).exists():
+            shutil.move(state, environment.folder / UNSAVED_STATE)
         raise failure(environment, command, "\n".join(errors) or f"see {log.relative_to(ROOT)}")
 
 

@@ -38,7 +38,7 @@ variable "aws_endpoint_url" {
   default     = null
 
   validation {
-    condition     = var.aws_endpoint_url == null || can(regex("^http://127\\.0\\.0\\.1:[0-9]{2,5}$", var.aws_endpoint_url))
+    condition     = var.aws_endpoint_url == null || can(regex("^http://127\\.0\\.0\\.[0-9]{1,3}:[0-9]{2,5}$", var.aws_endpoint_url))
     error_message = "aws_endpoint_url must be a loopback URL with a port such as http://127.0.0.1:4566."
   }
 }

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from environments import console
 from environments.errors import PlatformError
@@ -78,14 +78,32 @@ def start(environment: Environment, chosen: Registered, parameters: dict[str, An
     check_size(environment, {**(chosen.deployment.job_variables or {}), **choice.job_variables}, "this run")
     with prefect_client(environment) as client:
         run = client.create_flow_run_from_deployment(
-            chosen.deployment.id, parameters=parameters, job_variables=choice.job_variables or None
+            chosen.deployment.id,
+            parameters=parameters,
+            job_variables=choice.job_variables or None,
+            idempotency_key=str(uuid4()),  # a request that is sent again makes no second run
         )
     console.say(f"run {run.name} of {chosen.name} created")
     return run.id
 
 
 def follow(environment: Environment, run_id: UUID) -> bool:
-    """Print a run's state changes and log lines until it ends; tells whether it is COMPLETED."""
+    """Print a run's state changes and log lines until it ends; tells whether it is COMPLETED.
+
+    Raises:
+        PlatformError: Prefect can't be asked any more; the run goes on.
+    """
+    try:
+        return _follow(environment, run_id)
+    except PlatformError as error:
+        raise PlatformError(
+            error.what,
+            f"{error.why}\nnobody follows run {run_id} any more; the run itself goes on",
+            f"invoke workflows --env {environment.name} tells how it ended; invoke run would start another one",
+        ) from error
+
+
+def _follow(environment: Environment, run_id: UUID) -> bool:
     shown: str | None = None
     printed = 0
     hint_at = time.monotonic() + HINT_AFTER_SECONDS

@@ -303,6 +303,22 @@ def test_project_that_differs_is_put_right(environment: Environment, outputs: Ou
     assert prefect.pools[environment.prefix].base_job_template == base_job_template(environment, outputs, other)
 
 
+def test_project_whose_creation_was_answered_but_not_heard_is_a_good_one(
+    environment: Environment, outputs: Outputs, prefect: Prefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.exceptions import ObjectAlreadyExists
+
+    make = prefect.create_work_pool
+
+    def make_twice(pool: Any) -> None:
+        make(pool)
+        raise ObjectAlreadyExists(Exception("409"))
+
+    monkeypatch.setattr(prefect, "create_work_pool", make_twice)
+
+    assert [project.ensure(environment, outputs, IMAGE) for _ in range(2)] == ["created", "unchanged"]
+
+
 def test_deleting_a_project_that_is_gone_is_fine(environment: Environment, outputs: Outputs, prefect: Prefect) -> None:
     project.ensure(environment, outputs, IMAGE)
     project.delete(environment)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from environments import console
 from environments.console import Step, command, confirm, report, say, steps, table
@@ -229,6 +230,32 @@ def test_unexpected_error_goes_whole_to_a_log_that_the_message_names(
     log = (root / ".local" / "logs" / "error.log").read_text()
     assert "Traceback" in log
     assert "KeyError: 'nothing'" in log
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EndpointConnectionError(endpoint_url="https://ecs.example"),
+        ReadTimeoutError(endpoint_url="https://ecs.example"),
+        ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "DescribeServices"),
+        ClientError(
+            {
+                "Error": {"Code": "InternalFailure", "Message": "oh"},
+                "ResponseMetadata": {"MaxAttemptsReached": True, "RetryAttempts": 7},
+            },
+            "DescribeServices",
+        ),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_aws_that_is_away_or_overloaded_is_no_matter_of_credentials(
+    error: Exception, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, printed = report(error), capsys.readouterr().err
+
+    assert code == 1
+    assert "AWS does not answer as it should" in printed
+    assert "run the same command again in a while" in printed
 
 
 def test_errors_of_aws_and_of_the_engine_are_no_bugs_of_ours(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

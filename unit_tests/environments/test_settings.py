@@ -257,6 +257,12 @@ def test_local_never_loses_its_emulated_aws(root: Path) -> None:
     assert "aws_endpoint_url" in _error("local").why
 
 
+def test_emulated_aws_may_be_at_any_loopback_address(root: Path) -> None:
+    _write(root, "local", aws_endpoint_url='"http://127.0.0.2:4566"')
+
+    assert load("local").emulated_registry == "127.0.0.2:4566"
+
+
 @pytest.mark.parametrize(
     "endpoint", ["http://10.0.0.1:4566", "https://example.com:4566", "http://127.0.0.1", "4566", "http://localhost.x:1"]
 )

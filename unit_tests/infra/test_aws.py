@@ -11,6 +11,7 @@ from environments.secrets import local_root_keys
 from environments.settings import Environment
 from infra import aws
 from infra.aws import as_root, aws_variables, check_account, client
+from unit_tests.conftest import Server
 
 Aws = Callable[[str], Any]
 
@@ -104,3 +105,15 @@ def test_role_that_is_missing_means_that_local_is_not_deployed(
     assert caught.value.what == "environment local is not deployed"
     assert "no role deploy" in caught.value.why
     assert caught.value.todo == "invoke deploy --env local"
+
+
+@pytest.mark.parametrize("code", [500, 502, 503, 504])
+def test_request_that_aws_did_not_answer_well_is_repeated(
+    local: Environment, http_server: Server, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+    http_server.answer(*[code] * (aws.ATTEMPTS - 1), 200, body=b'{"services": []}')
+    away = dataclasses.replace(local, role="root", aws_endpoint_url=http_server.url)
+
+    assert client(away, "ecs").describe_services(services=["x"])["services"] == []
+    assert len(http_server.requests) == aws.ATTEMPTS

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from environments import outages
 from environments.errors import PlatformError
 from environments.settings import Environment
 from infra import images
@@ -288,6 +289,13 @@ def test_local_images_go_through_the_port_of_the_emulator(local: Environment) ->
     assert images.engine_name(local, uri) == f"127.0.0.1:{local.aws_port}/local_sales:{TAG}"
 
 
+def test_local_images_go_to_the_address_of_the_settings(local: Environment) -> None:
+    elsewhere = dataclasses.replace(local, aws_endpoint_url="http://127.0.0.2:4567")
+    uri = image_name(elsewhere, "local_sales", TAG).uri
+
+    assert images.engine_name(elsewhere, uri) == f"127.0.0.2:4567/local_sales:{TAG}"
+
+
 def test_images_on_aws_go_to_ecr_with_a_login(environment: Environment, ecr: Any) -> None:
     uri = image_name(environment, "dev_sales", TAG).uri
     login = images._login(environment)
@@ -466,3 +474,57 @@ def test_image_on_aws_is_fetched_with_a_login(
 
     assert pulled == uri
     assert login["username"] == "AWS"
+
+
+class PushEngine:
+    """A Docker engine that only pushes: each attempt does what it is told, and gives the events that it is told."""
+
+    def __init__(self, *attempts: tuple[Callable[[], object], list[dict[str, Any]]]) -> None:
+        self.api, self.attempts, self.tried = self, list(attempts), 0
+
+    def push(self, name: str, stream: bool, decode: bool, auth_config: Any) -> list[dict[str, Any]]:
+        arrive, events = self.attempts[self.tried]
+        self.tried += 1
+        arrive()
+        return events
+
+
+BROKEN: list[dict[str, Any]] = [{"error": "write tcp 127.0.0.1: connection reset by peer"}]
+
+
+def _pushed_by(
+    environment: Environment, engine: PushEngine, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], images.Image]:
+    ensure_repository(environment, "dev_sales")
+    monkeypatch.setattr(outages, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(images, "docker_client", lambda: engine)
+    return lambda: images.push(environment, image_name(environment, "dev_sales", TAG))
+
+
+def test_push_that_breaks_off_is_tried_again(
+    environment: Environment, ecr: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = PushEngine((list, BROKEN), (lambda: _push(ecr, "dev_sales", TAG), []))
+
+    assert _pushed_by(environment, engine, monkeypatch)().digest.startswith("sha256:")
+
+
+def test_push_whose_answer_was_lost_is_a_good_one(
+    environment: Environment, ecr: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tags can't be pushed twice: trying again would fail for ever."""
+    engine = PushEngine((lambda: _push(ecr, "dev_sales", TAG), BROKEN))
+
+    assert _pushed_by(environment, engine, monkeypatch)().digest.startswith("sha256:")
+
+
+@pytest.mark.parametrize(("words", "attempts"), [("denied: not yours", 1), (BROKEN[0]["error"], outages.ATTEMPTS)])
+def test_push_that_never_arrives_is_told_in_the_words_of_the_registry(
+    environment: Environment, ecr: Any, monkeypatch: pytest.MonkeyPatch, words: str, attempts: int
+) -> None:
+    engine = PushEngine(*[(list, [{"error": words}])] * outages.ATTEMPTS)
+    with pytest.raises(PlatformError) as caught:
+        _pushed_by(environment, engine, monkeypatch)()
+
+    assert caught.value.why == words
+    assert engine.tried == attempts

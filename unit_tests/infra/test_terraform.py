@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 import hcl2
 import pytest
 
+from environments import outages
 from environments.errors import PlatformError
 from environments.settings import ROOT, Environment
 from infra import terraform, terraform_errors, terraform_process
@@ -488,3 +490,62 @@ def test_lock_file_has_the_provider_of_the_module() -> None:
     assert name == f"registry.terraform.io/{wanted['source']}"
     assert provider["version"] == provider["constraints"] == wanted["version"]
     assert any(value.startswith("zh:") for value in provider["hashes"])
+
+
+@pytest.fixture
+def unsaved(environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deployed: FakeTerraform) -> Path:
+    """Where an apply has left a state that S3 did not take, and failed; the next one will not fail."""
+    (tmp_path / "errored.tfstate").write_text("what was made")
+    monkeypatch.setattr(terraform, "stream", functools.partial(terraform.stream, module=tmp_path))
+    deployed.answers("apply", _lines(_error("Failed to persist state to backend")), code=1)
+    with pytest.raises(PlatformError, match="Failed to persist"):
+        terraform.apply(environment, TAG)
+    deployed.answers("apply", _lines(_summary(0)))
+    return environment.folder / "errored.tfstate"
+
+
+def test_state_that_s3_did_not_take_is_kept_by_the_environment(unsaved: Path, tmp_path: Path) -> None:
+    assert unsaved.read_text() == "what was made"
+    assert not (tmp_path / "errored.tfstate").exists()
+
+
+def test_next_apply_saves_it_before_anything_else(
+    environment: Environment, unsaved: Path, deployed: FakeTerraform
+) -> None:
+    terraform.apply(environment, TAG)
+
+    assert deployed.calls()[-3:] == ["init", "state", "apply"]
+    assert deployed.arguments("state") == ["state", "push", "-no-color", str(unsaved)]
+    assert not unsaved.exists()
+
+
+def test_state_that_can_not_be_saved_stays_and_nothing_is_changed(
+    environment: Environment, unsaved: Path, deployed: FakeTerraform
+) -> None:
+    deployed.answers("state", stderr="Error: cannot import state with serial 4 over newer state with serial 5", code=1)
+    with pytest.raises(PlatformError) as caught:
+        terraform.apply(environment, TAG)
+
+    assert "newer state" in caught.value.why
+    assert ".local/dev/errored.tfstate" in caught.value.todo
+    assert unsaved.exists()
+    assert deployed.calls()[-1] == "state"
+
+
+def test_init_that_meets_a_broken_answer_of_aws_is_tried_again(
+    environment: Environment, deployed: FakeTerraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outages, "PAUSE_SECONDS", 0.0)
+    deployed.answers("init", stderr="Error: retrieving caller identity from STS: unexpected EOF", code=1)
+    with pytest.raises(PlatformError, match="terraform init failed"):
+        terraform.apply(environment, TAG)
+
+    assert deployed.calls() == ["init"] * outages.ATTEMPTS
+
+
+def test_init_that_fails_for_good_is_told_at_once(environment: Environment, deployed: FakeTerraform) -> None:
+    deployed.answers("init", stderr="Error: no provider", code=1)
+    with pytest.raises(PlatformError, match="terraform init failed"):
+        terraform.apply(environment, TAG)
+
+    assert deployed.calls() == ["init"]

@@ -4,6 +4,7 @@ import dataclasses
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -86,6 +87,7 @@ class FakePrefect:
         self.right = 422
         self.keys: list[str] = []
         self.lock = threading.Lock()
+        self._client = SimpleNamespace(send=None)
 
     def __enter__(self) -> "FakePrefect":
         return self

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 
 from environments.errors import PlatformError
@@ -130,13 +131,15 @@ class Runs:
 
     def __init__(self, prefect: Any) -> None:
         self.started: list[tuple[UUID, dict[str, Any]]] = []
+        self.keys: list[str] = []
         self.known: list[Any] = []
         self.states: list[Any] = []
         self.lines: list[Any] = []
         for name in ("create_flow_run_from_deployment", "read_flow_runs", "read_flow_run", "read_logs"):
             setattr(prefect, name, getattr(self, name))
 
-    def create_flow_run_from_deployment(self, deployment_id: UUID, **told: Any) -> Any:
+    def create_flow_run_from_deployment(self, deployment_id: UUID, idempotency_key: str, **told: Any) -> Any:
+        self.keys.append(idempotency_key)
         self.started.append((deployment_id, told))
         return self.of(deployment_id, None)
 
@@ -196,6 +199,15 @@ def test_run_starts_with_its_parameters_and_only_what_was_chosen_for_it(
     assert [run_id] == [run.id for run in of_flows.known]
 
 
+def test_each_start_has_a_key_by_which_prefect_knows_a_request_that_is_sent_again(
+    environment: Environment, of_flows: Runs
+) -> None:
+    start(environment, Choice())
+    start(environment, Choice())
+
+    assert len({key for key in of_flows.keys if key}) == 2
+
+
 @pytest.mark.parametrize("choice", [Choice(cpu=4096), Choice(memory=512), Choice(cpu=3), Choice(memory=5000)])
 def test_size_that_fargate_has_not_starts_nothing(environment: Environment, of_flows: Runs, choice: Choice) -> None:
     with pytest.raises(PlatformError, match="no size of cpu") as caught:
@@ -229,6 +241,20 @@ def test_run_is_followed_to_its_end_each_state_and_line_once(
     assert [line.split() for line in lines if not line.startswith("state")] == [
         [level, "said"] for level in ("INFO", "INFO", "35", "ERROR", "INFO")
     ]
+
+
+def test_run_that_can_not_be_followed_any_more_is_said_to_go_on(
+    environment: Environment, of_flows: Runs, prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: UUID) -> None:
+        raise httpx.ConnectError("connection refused")
+
+    monkeypatch.setattr(prefect, "read_flow_run", away, raising=False)
+    with pytest.raises(PlatformError, match="out of reach") as caught:
+        runs.follow(environment, run := uuid4())
+
+    assert f"run {run} any more; the run itself goes on" in caught.value.why
+    assert "invoke workflows" in caught.value.todo
 
 
 def test_run_that_no_agent_takes_is_told_once(

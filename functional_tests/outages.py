@@ -1,0 +1,107 @@
+"""Prefect goes away, and AWS misbehaves, for as long as a block runs.
+
+The misbehaving AWS is microburst, a proxy that answers in the very words of each AWS service. It stands between the
+emulated AWS and everything that speaks to it on this machine (boto3, Terraform, the Docker engine): the settings of the
+platform name its address instead. It also listens where containers reach this machine, for those that are told to.
+"""
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import docker
+import psutil
+from aiohttp import web
+from microburst.app import make_app
+from microburst.core.pipeline import Microburst
+
+from functional_tests.platform import Platform, free_port
+
+PROXY = "127.0.0.2"
+"""All of 127/8 is this machine, and a registry without TLS to Docker."""
+START = "from environments import local_stack, settings; local_stack.start(settings.load('local'))"
+
+
+class MisbehavingAws:
+    """A proxy in front of a platform's emulated AWS; `rules` of microburst say how it misbehaves, none at first."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.proxy = Microburst(f"http://127.0.0.1:{platform.aws_port}", resign=False)
+        # Clients sign the name of the host that they speak to.
+        upstream: Any = self.proxy.upstream
+        headers = upstream._outbound_headers
+        upstream._outbound_headers = lambda request: {**headers(request), "host": request.host}
+        self.port = free_port()
+        network = docker.from_env().networks.get(f"{platform.prefix}_{platform.aws_port}")
+        gateway = network.attrs["IPAM"]["Config"][0]["Gateway"].split("/")[0]
+        self.places = [(PROXY, platform.aws_port), (gateway, self.port)]
+
+    @property
+    def containers_url(self) -> str:
+        """How containers reach it."""
+        return f"http://host.docker.internal:{self.port}"
+
+    def misbehave(self, rules: list[dict[str, Any]]) -> Counter[str]:
+        """Go by these rules from now on, by none it behaves; gives the faults of the rules before, how many of each."""
+        counts: Counter[str] = Counter()
+        for (*_, kind), count in self.proxy.fault_counts.items():
+            counts[kind.partition(":")[0]] += count
+        self.proxy.fault_counts.clear()
+        self.proxy.engine.set_rules(rules)
+        return counts
+
+    async def serve(self, started: threading.Event, stop: asyncio.Event) -> None:
+        """Listen until told to stop."""
+        runner = web.AppRunner(make_app(self.proxy))
+        await runner.setup()
+        for address, port in self.places:
+            await web.TCPSite(runner, address, port).start()
+        started.set()
+        await stop.wait()
+        await runner.cleanup()
+
+
+@contextlib.contextmanager
+def misbehaving_aws(platform: Platform) -> Iterator[MisbehavingAws]:
+    """A proxy that the platform's commands speak to, instead of its emulated AWS, until the block ends."""
+    aws = MisbehavingAws(platform)
+    loop, started, stop = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=(aws.serve(started, stop),), daemon=True)
+    thread.start()
+    assert started.wait(10)
+    # It reads the descriptions of all AWS services first; no command should have to wait for that.
+    with urllib.request.urlopen(f"http://{PROXY}:{platform.aws_port}/_ministack/health", timeout=60):
+        pass
+    settings = platform.folder / "environments" / "local.tfvars"
+    before = settings.read_text()
+    settings.write_text(before.replace(f"http://127.0.0.1:{platform.aws_port}", f"http://{PROXY}:{platform.aws_port}"))
+    try:
+        yield aws
+    finally:
+        settings.write_text(before)
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+
+
+@contextlib.contextmanager
+def prefect_away(platform: Platform, hangs: bool = False) -> Iterator[None]:
+    """While the block runs, Prefect's port is closed; or it is open and nobody answers."""
+    server = psutil.Process(platform.servers()["prefect"])
+    if hangs:
+        server.suspend()
+    else:
+        server.kill()
+        server.wait(10)
+    try:
+        yield
+    finally:
+        if hangs:
+            server.resume()
+        else:
+            subprocess.run([sys.executable, "-c", START], cwd=platform.folder, check=True)

@@ -1,0 +1,161 @@
+"""Prefect goes away, and AWS throttles, fails, is slow and breaks off, while commands and runs are at work."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import pytest
+
+from functional_tests.faults import Faults
+from functional_tests.outages import misbehaving_aws, prefect_away
+from functional_tests.platform import Platform, wait_for
+
+pytestmark = pytest.mark.reliability
+
+FLOW = """
+import time
+
+from prefect import flow, task
+
+
+@task
+def work(second):
+    time.sleep(1)
+
+
+@flow
+def {name}(seconds: int = 1):
+    for second in range(seconds):
+        work(second)
+"""
+RATE = 0.2
+"""Share of requests to AWS that go wrong in one way or another."""
+SIGNED = {"authorization": ""}
+"""Requests with credentials: not those by which local looks whether its server is up."""
+CODES = {
+    "ec2": ("RequestLimitExceeded", 503),
+    "s3": ("SlowDown", 503),
+    "iam": ("Throttling", 400),
+    "sts": ("Throttling", 400),
+    "ecr": ("ThrottlingException", 400),
+    "ecs": ("ThrottlingException", 400),
+    "logs": ("ThrottlingException", 400),
+    "secretsmanager": ("ThrottlingException", 400),
+}
+"""How each service says that it is asked too often, with the status: it is said where commands meet it."""
+COMMAND_SECONDS = 400
+Often = Callable[[int, int], int]
+
+
+def misbehaviour() -> list[dict[str, Any]]:
+    """Rules of microburst: AWS throttles, fails, is slow, and breaks off.
+
+    A connection breaks before anything is done, or, less often, when all is done and the answer is on its way: that a
+    command stops then is right, if it is said and the same command goes on.
+    """
+    share = RATE / 4
+    return [
+        *(
+            {"service": service, "probability": share, "error": {"code": code, "status": status}}
+            for service, (code, status) in CODES.items()
+        ),
+        *(
+            {"service": service, "probability": share, "error": {"code": "InternalFailure", "status": 500}}
+            for service in CODES
+        ),
+        {"headers": SIGNED, "probability": share, "latency": {"min": 200, "max": 1500}},
+        {"headers": SIGNED, "probability": share / 2, "reset": True},
+        {"headers": SIGNED, "probability": share / 50, "response": {"abort_frac": 0.5}},
+    ]
+
+
+def test_commands_and_a_run_get_through_while_prefect_is_away(
+    deployed: Platform, tmp_path: Path, often: Often, faults: Faults
+) -> None:
+    """All three at once, each at a point from which on it needs Prefect."""
+    seconds = often(5, 120)
+    for hangs in (False, True)[: often(1, 2)]:
+        kind = "hangs" if hangs else "gone"
+        deployed.invoke("register", "--workflow-path", workflow(tmp_path, f"at_work_{kind}"))
+        commands = {"run": deployed.start("run", f"at_work_{kind}", "--param", f"seconds={seconds}")}
+        said = {"run": read_until(commands["run"], "Running")}
+        commands["register"] = deployed.start("register", "--workflow-path", workflow(tmp_path, f"new_{kind}"))
+        commands["deploy"] = deployed.start("deploy")
+        said["register"] = read_until(commands["register"], "✓ Prefect project")
+        said["deploy"] = read_until(commands["deploy"], "✓ Local servers")
+        with prefect_away(deployed, hangs):
+            time.sleep(seconds)
+            for command, process in commands.items():
+                said[command] += read_until(process, "is away since")
+        back, recoveries = time.monotonic(), {}
+        for command, process in commands.items():
+            rest, _ = process.communicate(timeout=COMMAND_SECONDS)
+            said[command] += rest
+            recoveries[command] = time.monotonic() - back
+        for command, process in commands.items():
+            name = f"Prefect {'hangs' if hangs else 'is gone'} for {seconds} s during {command}"
+            fault = faults.record(name, 1, int(process.returncode != 0), [recoveries[command]])
+            assert fault.lost == 0, said[command]
+            assert "is back after" in said[command]
+    assert "Completed" in deployed.invoke("run", f"new_{kind}").stdout, "the agent does not take runs any more"
+
+
+def test_commands_get_through_an_aws_that_misbehaves_or_go_on_the_next_time(
+    deployed: Platform, tmp_path: Path, often: Often, faults: Faults
+) -> None:
+    """The deploy of each round has work to do: it gives the agent back the address of AWS that it should have."""
+    with misbehaving_aws(deployed) as aws:
+        for number in range(often(1, 5)):
+            name = f"through_{number}"
+            arguments = {"register": ("--workflow-path", workflow(tmp_path, name)), "run": (name,), "deploy": ()}
+            for command, more in arguments.items():
+                if command == "run":
+                    let_agent_ask(deployed, aws.containers_url)
+                aws.misbehave(misbehaviour())
+                first, begin = deployed.invoke(command, *more, check=False), time.monotonic()
+                injected = sum(aws.misbehave([]).values())
+                again = deployed.invoke(command, *more, check=False) if first.returncode else first
+                recoveries = [time.monotonic() - begin] if first.returncode else []
+                fault_name = f"AWS throttles, fails, is slow or breaks off during {command}"
+                fault = faults.record(fault_name, injected, int(again.returncode != 0), recoveries)
+                assert fault.injected
+                assert fault.lost == 0, again.stdout
+                assert "should not have happened" not in first.stdout
+    assert deployed.status()["ok"] is True
+
+
+def let_agent_ask(platform: Platform, url: str) -> None:
+    """Have ECS start an agent for which AWS is at this address."""
+    ecs, name = platform.aws("ecs"), f"{platform.prefix}_agent"
+    definition = ecs.describe_task_definition(taskDefinition=name)["taskDefinition"]
+    definition["containerDefinitions"][0]["environment"].append({"name": "AWS_ENDPOINT_URL", "value": url})
+    taken = ("family", "containerDefinitions", "volumes", "networkMode", "cpu", "memory", "requiresCompatibilities")
+    roles = ("executionRoleArn", "taskRoleArn")
+    made = ecs.register_task_definition(**{part: definition[part] for part in (*taken, *roles)})["taskDefinition"]
+    ecs.update_service(cluster=name, service=name, taskDefinition=made["taskDefinitionArn"])
+    wait_for("an agent that asks there", lambda: [url] == addresses(platform) and platform.status()["ok"], 120)
+
+
+def addresses(platform: Platform) -> list[str]:
+    """Where the running agents ask AWS."""
+    variables = [variable for agent in platform.agent_containers for variable in agent.attrs["Config"]["Env"]]
+    return [value for name, _, value in (each.partition("=") for each in variables) if name == "AWS_ENDPOINT_URL"]
+
+
+def workflow(folder: Path, name: str) -> str:
+    """A folder with a flow that nobody has seen before; gives its path."""
+    (folder / name).mkdir()
+    (folder / name / "flow.py").write_text(FLOW.format(name=name))
+    return str(folder / name)
+
+
+def read_until(process: "Popen[str]", words: str) -> str:
+    """What a command prints, up to a line with these words."""
+    seen = ""
+    for line in process.stdout or ():
+        seen += line
+        if words in line:
+            return seen
+    raise AssertionError(f"it never said {words!r}:\n{seen}")
