@@ -38,7 +38,7 @@ def deploy(_: Context, env: str = "local", plan: str = "", yes: bool = False) ->
 
     For prod it shows the plan and asks. Exit codes: 0 done, 1 an error that is explained, 130 stopped by Ctrl-C.
     """
-    from agent import image, key, project, rollout, summary
+    from agent import image, key, project, releases, rollout, summary
     from environments import local_stack
     from infra import account, adoption, checks, images, plans
 
@@ -60,8 +60,35 @@ def deploy(_: Context, env: str = "local", plan: str = "", yes: bool = False) ->
             pushed = run("Agent image to ECR", images.push, environment, built, after=(repository,))
             stored = run("Prefect key", key.store, environment, applied)
             made = run("Prefect project", project.ensure, environment, applied, pushed)
-            run("Agent", rollout.roll_out, environment, applied, stored, after=(pushed, made))
+            rolled = run("Agent", rollout.roll_out, environment, applied, stored, after=(pushed, made))
+            run("Release", releases.accept, environment, rolled, pushed)
     summary.show(environment, image.name(environment), run.steps)
+
+
+@task(
+    help={
+        "env": ENV,
+        "to": "number of a revision that came up once; without, the one before the running one",
+        "yes": "don't ask in prod",
+        "dry-run": "show the revisions that there are, and which it would be",
+    }
+)
+@command
+def rollback(_: Context, env: str = "local", to: str = "", yes: bool = False, dry_run: bool = False) -> None:
+    """Let the agent be the one before again, and its image that of the project; nothing else changes."""
+    from agent import releases
+    from infra import checks
+
+    environment = checks.ready(load(env))
+    running, target = releases.choose(environment, to)
+    releases.show_choice(environment, running, target)
+    if dry_run:
+        say("dry run: nothing was changed", "bold")
+        return
+    releases.confirm(environment, target, yes)
+    with steps() as run:
+        run("Agent", releases.roll_back, environment, running, target)
+    releases.show_next(environment, running, target)
 
 
 @task(
@@ -389,14 +416,13 @@ def agent(_: Context, env: str = "local", up: bool = False, down: bool = False) 
     """Start or stop the agent of a deployed environment."""
     from agent import rollout
     from environments.errors import PlatformError
-    from infra import checks, terraform
+    from infra import checks
 
     if up == down:
         raise PlatformError("say either --up or --down", todo="invoke agent --up")
     environment = checks.ready(load(env))
     with steps() as run:
-        made = run("Outputs", terraform.outputs, environment)
-        run("Agent", rollout.roll_out, environment, made, None, environment.agent_count if up else 0)
+        run("Agent", rollout.scale, environment, environment.agent_count if up else 0)
 
 
 @task(help={"env": ENV})
@@ -413,7 +439,7 @@ def rotate_key(_: Context, env: str = "local") -> None:
     with steps() as run:
         made = run("Outputs", terraform.outputs, environment)
         stored = run("Prefect key", rotation.renew, environment, made)
-        replaced = run("Agent", rollout.replace_older, environment, made, stored)
+        replaced = run("Agent", rollout.replace_older, environment, stored)
         runs = run("Earlier keys", rotation.retire_earlier, environment, stored, after=(replaced,))
     rotation.show(environment, runs.result)
 

@@ -6,9 +6,11 @@ https://docs.prefect.io/integrations/prefect-aws/ecs_guide and `prefect_aws.work
 """
 
 import contextlib
+import copy
 from typing import Any
 
 from environments import console
+from environments.errors import PlatformError
 from environments.prefect_api import prefect_client
 from environments.settings import EXECUTION_ENVIRONMENTS, Environment
 from infra.images import Image
@@ -25,10 +27,13 @@ USER = "10001:10001"
 def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
     """Create the project or put it right; tells in a word what was done.
 
+    A project that is there keeps its image until `use_image`: workflows are built on that of an agent that came up. All
+    else follows Terraform at once, since runs could not start in a network that is gone.
+
     Args:
         environment: whose project.
         outputs: of Terraform.
-        image: the agent's image in ECR; workflows are built on top of it and find it here.
+        image: the agent's image in ECR, for a project that is made.
     """
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
@@ -49,6 +54,7 @@ def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
                 client.create_work_pool(pool_to_make)
             done = "created"
         else:
+            template = _with_image(template, _image(pool.base_job_template) or image.pinned)
             wanted = (template, description, limit.get("concurrency_limit", pool.concurrency_limit))
             if (pool.base_job_template, pool.description, pool.concurrency_limit) == wanted:
                 done = "unchanged"
@@ -59,6 +65,49 @@ def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
                 done = "corrected"
     console.note(f"{environment.prefix} {done}")
     return done
+
+
+def image_in_use(environment: Environment) -> str:
+    """The agent's image that workflows are built on; empty when the project names none.
+
+    Raises:
+        PlatformError: there is no project.
+    """
+    from prefect.exceptions import ObjectNotFound
+
+    with prefect_client(environment) as client:
+        try:
+            return _image(client.read_work_pool(environment.prefix).base_job_template)
+        except ObjectNotFound as error:
+            raise PlatformError(
+                f"Prefect at {environment.operator_prefect_api_url} has no project {environment.prefix}",
+                "it was deleted, or the key may not see it",
+                f"invoke deploy --env {environment.name} makes it",
+            ) from error
+
+
+def use_image(environment: Environment, image: Image) -> None:
+    """Let workflows be built on this image of the agent from now on, and change nothing else of the project."""
+    from prefect.client.schemas.actions import WorkPoolUpdate
+
+    with prefect_client(environment) as client:
+        template = client.read_work_pool(environment.prefix).base_job_template
+        if _image(template) != image.pinned:
+            changed = _with_image(template, image.pinned)
+            client.update_work_pool(environment.prefix, WorkPoolUpdate(base_job_template=changed))
+
+
+def _image(template: dict[str, Any]) -> str:
+    try:
+        return str(template["variables"]["properties"]["image"]["default"])
+    except (KeyError, TypeError):
+        return ""
+
+
+def _with_image(template: dict[str, Any], image: str) -> dict[str, Any]:
+    changed = copy.deepcopy(template)
+    changed["variables"]["properties"]["image"]["default"] = image
+    return changed
 
 
 def delete(environment: Environment) -> None:

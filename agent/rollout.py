@@ -1,105 +1,185 @@
-"""The rollout of the agent: a new revision of its ECS service, waited for until it serves.
+"""The rollout of the agent: its ECS service gets a revision of the task definition, waited for until that one serves.
 
 Done means that ECS calls the deployment completed *and* Prefect shows a worker online for each running task. If that
-does not come, the error shows why the task stopped and the last lines it wrote.
+does not come, the service goes back to what it ran before, whose tasks ECS keeps until new ones are healthy; the error
+shows why the new task stopped, the last lines it wrote, and who serves now.
 """
 
-import dataclasses
 import time
 from datetime import UTC, datetime
 from typing import Any
 
+from agent.last_words import explain
 from environments import console
 from environments.errors import PlatformError
 from environments.prefect_api import prefect_client
 from environments.settings import Environment
 from infra.aws import client
-from infra.logs import last_lines
 from infra.terraform import Outputs
 
 STEADY_TIMEOUT_SECONDS = 600
+BACK_TIMEOUT_SECONDS = 60
 POLL_SECONDS = 1.0
 GIVE_UP_AFTER_TASKS = 2
-LAST_WORDS_TIMEOUT_SECONDS = 10.0
-LOG_STREAM_PREFIX = "agent/agent/"
-"""Prefix and container of the agent's task definition; the task's id follows."""
+"""ECS itself counts to three at least, and forgets them once a task was seen running:
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-circuit-breaker.html"""
 
 
-def roll_out(
-    environment: Environment, outputs: Outputs, key_since: datetime | None = None, count: int | None = None
-) -> None:
-    """Let the service run what Terraform describes, and wait until it does.
+class NotUpError(PlatformError):
+    """The agent's new tasks did not come up."""
+
+
+def roll_out(environment: Environment, outputs: Outputs, key_since: datetime | None = None) -> str:
+    """Let the service run what Terraform describes, as often as the settings say; gives the revision's ARN.
 
     Args:
         environment: whose agent.
         outputs: of Terraform; they name the revision of the task definition.
-        key_since: since when the secret has had its Prefect key: running tasks that are older are replaced. ECS stops
-            them when the new ones are healthy.
-        count: how many agents; the settings' `agent_count` if not given.
+        key_since: as `move`.
 
     Raises:
-        PlatformError: the new tasks did not come up; ECS has gone back to the revision before, if there was one.
+        PlatformError: as `move`.
     """
-    ecs = client(environment, "ecs")
-    wanted = environment.agent_count if count is None else count
-    service = describe(environment)
-    moves = service["taskDefinition"] != outputs.agent_task_definition_arn or service["desiredCount"] != wanted
-    replaces = service["desiredCount"] > 0 and key_since is not None and _any_older(environment, key_since)
-    if moves or replaces:
-        service = ecs.update_service(
-            cluster=environment.agent_name,
-            service=environment.agent_name,
-            desiredCount=wanted,
-            taskDefinition=outputs.agent_task_definition_arn,
-            forceNewDeployment=replaces,
-        )["service"]
-    wait_until_steady(environment, outputs, wanted)
-    running = f"{wanted} online" if wanted else "down"
-    console.note(running if moves or replaces else f"{running}, unchanged")
+    return move(environment, outputs.agent_task_definition_arn, environment.agent_count, key_since)
 
 
-def replace_older(environment: Environment, outputs: Outputs, key_since: datetime) -> None:
+def scale(environment: Environment, count: int) -> None:
+    """Let that many agents run, of the revision that the service has: a newer one may never have come up."""
+    move(environment, describe(environment)["taskDefinition"], count)
+
+
+def replace_older(environment: Environment, key_since: datetime) -> None:
     """Replace the agent's running tasks that may have another key, and change nothing else of the service."""
     service = describe(environment)
-    as_it_is = dataclasses.replace(outputs, agent_task_definition_arn=service["taskDefinition"])
-    roll_out(environment, as_it_is, key_since, service["desiredCount"])
+    move(environment, service["taskDefinition"], service["desiredCount"], key_since)
+
+
+def move(environment: Environment, revision: str, count: int, key_since: datetime | None = None) -> str:
+    """Let the service run a revision, wait until it does, and give its ARN.
+
+    Args:
+        environment: whose agent.
+        revision: ARN of the task definition.
+        count: how many agents.
+        key_since: since when the secret has had its Prefect key: running tasks that are older are replaced. ECS stops
+            them when the new ones are healthy.
+
+    Raises:
+        PlatformError: the new tasks did not come up; the service has gone back to what it ran before.
+    """
+    before = describe(environment)
+    moves = before["taskDefinition"] != revision or before["desiredCount"] != count
+    replaces = before["desiredCount"] > 0 and key_since is not None and _any_older(environment, key_since)
+    if moves or replaces:
+        _update(environment, revision, count, replaces)
+    try:
+        wait_until_steady(environment, revision, count)
+    except NotUpError as error:
+        why = "\n".join([error.why, _go_back(environment, before)])
+        raise PlatformError(error.what, why, error.todo) from error
+    running = f"{count} online" if count else "down"
+    console.note(running if moves or replaces else f"{running}, unchanged")
+    return revision
+
+
+def revision_number(arn: str) -> int:
+    """The number of a revision, the last part of its ARN."""
+    return int(arn.rsplit(":", 1)[-1])
+
+
+def _update(environment: Environment, revision: str, count: int, replaces: bool = False) -> None:
+    client(environment, "ecs").update_service(
+        cluster=environment.agent_name,
+        service=environment.agent_name,
+        desiredCount=count,
+        taskDefinition=revision,
+        forceNewDeployment=replaces,
+    )
+
+
+def _go_back(environment: Environment, before: dict[str, Any]) -> str:
+    """Have the service run again what it ran before, without waiting for ECS to give up; tells who serves now."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    revision, count = _completed(before), before["desiredCount"]
+    number = revision_number(revision)
+    try:
+        now = describe(environment)
+        if (now["taskDefinition"], now["desiredCount"]) != (revision, count):
+            _update(environment, revision, count)
+        if not count:
+            return "the agent is down, as it was before"
+        deadline = time.monotonic() + BACK_TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
+            if serving := _serving(environment, revision):
+                return f"revision {number} serves: {', '.join(serving)} online"
+            time.sleep(POLL_SECONDS)
+    except (BotoCoreError, ClientError, PlatformError) as error:
+        return f"going back to revision {number} failed: {error}"
+    return f"ECS is to run revision {number} as before, but none of its agents is online; see invoke status"
+
+
+def _completed(service: dict[str, Any]) -> str:
+    """The revision that came up last: not that of a rollout which somebody interrupted, and which ECS is still at."""
+    completed = (part for part in service["deployments"] if part.get("rolloutState") == "COMPLETED")
+    revision: str = next(completed, service)["taskDefinition"]
+    return revision
+
+
+def _serving(environment: Environment, revision: str) -> list[str]:
+    """Names of the agents of a revision whose tasks run and which Prefect shows online."""
+    tasks = _described(environment, _tasks(environment, "RUNNING"))
+    ours = [task["taskArn"].rsplit("/", 1)[-1] for task in tasks if task["taskDefinitionArn"] == revision]
+    online = online_agents(environment)
+    return [name for name in (f"{environment.prefix}_{task}" for task in ours) if name in online]
 
 
 def _any_older(environment: Environment, moment: datetime) -> bool:
-    running = _tasks(environment, "RUNNING")
-    if not running:
-        return False
-    tasks = client(environment, "ecs").describe_tasks(cluster=environment.agent_name, tasks=running)["tasks"]
-    return any(task["createdAt"] < moment for task in tasks)
+    return any(task["createdAt"] < moment for task in _described(environment, _tasks(environment, "RUNNING")))
 
 
-def wait_until_steady(environment: Environment, outputs: Outputs, wanted: int) -> None:
-    """Wait until the newest deployment of the service is completed and its agents are online at Prefect."""
+def wait_until_steady(environment: Environment, revision: str, count: int) -> None:
+    """Wait until the newest deployment of the service is completed and its agents are online at Prefect.
+
+    Raises:
+        NotUpError: ECS gave up, tasks stop by themselves, or it takes too long.
+    """
     deadline = time.monotonic() + STEADY_TIMEOUT_SECONDS
     stopped_before = set(_tasks(environment, "STOPPED"))
     missing = ""
     while time.monotonic() < deadline:
         service = describe(environment)
         newest = next(part for part in service["deployments"] if part["status"] == "PRIMARY")
-        if newest["taskDefinition"] != outputs.agent_task_definition_arn or newest.get("rolloutState") == "FAILED":
-            raise _failed(environment, f"ECS gave up: {newest.get('rolloutStateReason', 'circuit breaker')}")
-        missing = _missing(environment, service, newest, wanted)
+        if newest["taskDefinition"] != revision or newest.get("rolloutState") == "FAILED":
+            reason = newest.get("rolloutStateReason") or "circuit breaker"
+            raise _failed(environment, revision, f"ECS gave up: {reason}")
+        missing = _missing(environment, service, newest, count)
         if not missing:
             return
-        broken = _broken_tasks(environment, stopped_before)
+        broken = _broken_tasks(environment, revision, stopped_before)
         if len(broken) >= GIVE_UP_AFTER_TASKS:
-            raise _failed(environment, f"{len(broken)} tasks stopped by themselves")
+            raise _failed(environment, revision, f"{len(broken)} tasks stopped by themselves")
         console.progress(f"waiting: {missing}")
         time.sleep(POLL_SECONDS)
-    raise _failed(environment, f"not up within {STEADY_TIMEOUT_SECONDS} s: {missing}")
+    raise _failed(environment, revision, f"not up within {STEADY_TIMEOUT_SECONDS} s: {missing}")
 
 
 def describe(environment: Environment) -> dict[str, Any]:
-    """The ECS service of the agent as it is now."""
-    found = client(environment, "ecs").describe_services(
-        cluster=environment.agent_name, services=[environment.agent_name]
-    )
-    active = [service for service in found["services"] if service["status"] == "ACTIVE"]
+    """The ECS service of the agent as it is now.
+
+    Raises:
+        PlatformError: there is none.
+    """
+    from botocore.exceptions import ClientError
+
+    name = environment.agent_name
+    try:
+        found = client(environment, "ecs").describe_services(cluster=name, services=[name])["services"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ClusterNotFoundException":
+            raise
+        found = []
+    active = [service for service in found if service["status"] == "ACTIVE"]
     if not active:
         raise PlatformError(
             "the agent's ECS service is gone",
@@ -135,20 +215,34 @@ def _tasks(environment: Environment, status: str) -> list[str]:
     return arns
 
 
-def _broken_tasks(environment: Environment, stopped_before: set[str]) -> list[dict[str, Any]]:
-    """Tasks of the agent that have stopped since, and not because ECS or a user wanted it."""
-    stopped = [arn for arn in _tasks(environment, "STOPPED") if arn not in stopped_before][:100]
-    if not stopped:
+def _described(environment: Environment, arns: list[str]) -> list[dict[str, Any]]:
+    if not arns:
         return []
-    tasks = client(environment, "ecs").describe_tasks(cluster=environment.agent_name, tasks=stopped)["tasks"]
-    return [task for task in tasks if task.get("stopCode") in ("EssentialContainerExited", "TaskFailedToStart")]
+    tasks = client(environment, "ecs").describe_tasks(cluster=environment.agent_name, tasks=arns[:100])["tasks"]
+    return list(tasks)
+
+
+def _broken_tasks(environment: Environment, revision: str, stopped_before: set[str]) -> list[dict[str, Any]]:
+    """Tasks of the revision that have stopped since, and not because ECS or a user wanted it."""
+    stopped = [arn for arn in _tasks(environment, "STOPPED") if arn not in stopped_before]
+    return [
+        task
+        for task in _described(environment, stopped)
+        if task["taskDefinitionArn"] == revision
+        and (
+            task.get("stopCode") in ("EssentialContainerExited", "TaskFailedToStart")
+            # ECS stops these itself: https://repost.aws/knowledge-center/ecs-task-stopped
+            or "health check" in task.get("stoppedReason", "")
+        )
+    ]
 
 
 def _missing(environment: Environment, service: dict[str, Any], newest: dict[str, Any], wanted: int) -> str:
     """What is still missing for a steady service; empty when nothing is."""
     if service["runningCount"] != wanted or service["pendingCount"]:
         return f"{service['runningCount']} of {wanted} tasks running at ECS"
-    if len(service["deployments"]) > 1:
+    # ECS goes on showing a failed deployment that has no tasks any more.
+    if any(part["runningCount"] + part["pendingCount"] for part in service["deployments"] if part is not newest):
         return "ECS is stopping the tasks of the revision before"
     if newest.get("rolloutState", "COMPLETED") != "COMPLETED":
         return "ECS is looking whether the new tasks stay up"
@@ -161,37 +255,11 @@ def _missing(environment: Environment, service: dict[str, Any], newest: dict[str
     return f"agent of task {absent[0]} is not online at Prefect yet" if absent else ""
 
 
-def _failed(environment: Environment, why: str) -> PlatformError:
-    stopped = _tasks(environment, "STOPPED")[:100]
-    tasks = (
-        client(environment, "ecs").describe_tasks(cluster=environment.agent_name, tasks=stopped)["tasks"]
-        if stopped
-        else []
-    )
-    tasks.sort(key=lambda task: str(task.get("stoppedAt", task.get("createdAt", ""))), reverse=True)
-    reasons = [f"task stopped: {task.get('stoppedReason', 'no reason given')}" for task in tasks[:1]]
-    reasons += [
-        f"container {container['name']} exited with {container['exitCode']} {container.get('reason', '')}".rstrip()
-        for task in tasks[:1]
-        for container in task["containers"]
-        if container.get("exitCode") is not None
-    ]
-    lines = _last_words(environment, tasks)
-    return PlatformError(
-        "the agent did not come up",
-        "\n".join([why, *reasons, *(f"| {line}" for line in lines)]),
+def _failed(environment: Environment, revision: str, why: str) -> NotUpError:
+    arns = [*_tasks(environment, "STOPPED"), *_tasks(environment, "RUNNING")]
+    tasks = [task for task in _described(environment, arns) if task["taskDefinitionArn"] == revision]
+    return NotUpError(
+        f"revision {revision_number(revision)} of the agent did not come up",
+        "\n".join([why, *explain(environment, tasks)]),
         f"correct it and run invoke deploy --env {environment.name} again",
     )
-
-
-def _last_words(environment: Environment, tasks: list[dict[str, Any]]) -> list[str]:
-    """The last lines of the newest of these tasks that wrote any; they reach CloudWatch a moment after the end."""
-    streams = [f"{LOG_STREAM_PREFIX}{task['taskArn'].rsplit('/', 1)[-1]}" for task in tasks[:5]] or [LOG_STREAM_PREFIX]
-    deadline = time.monotonic() + LAST_WORDS_TIMEOUT_SECONDS
-    while True:
-        for stream in streams:
-            if lines := last_lines(environment, environment.agent_name, stream):
-                return lines
-        if time.monotonic() > deadline:
-            return []
-        time.sleep(POLL_SECONDS)

@@ -3,7 +3,8 @@
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
-from agent.rollout import describe, online_agents, running_tasks
+from agent import releases
+from agent.rollout import describe, online_agents, revision_number, running_tasks
 from environments import local_stack
 from environments.errors import PlatformError
 from environments.settings import Environment
@@ -43,15 +44,16 @@ def _service(environment: Environment) -> Component:
     title = "agent at ECS"
     try:
         service = describe(environment)
+        newer = releases.newer(environment, service["taskDefinition"])
     except PlatformError:
         return Component(title, False, NOT_DEPLOYED)
     except (ClientError, BotoCoreError) as error:
-        return Component(title, False, NOT_DEPLOYED if "ClusterNotFound" in str(error) else str(error))
+        return Component(title, False, str(error))
     running, wanted = service["runningCount"], service["desiredCount"]
     if not wanted:
         return Component(title, False, "down; invoke agent --up starts it")
-    revision = service["taskDefinition"].rsplit(":", 1)[-1]
-    return Component(title, running == wanted, f"{running} of {wanted} running, revision {revision}")
+    state = f"{running} of {wanted} running, revision {revision_number(service['taskDefinition'])}"
+    return Component(title, running == wanted, f"{state}; {newer}" if newer else state)
 
 
 def _project(environment: Environment) -> list[Component]:

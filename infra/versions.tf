@@ -27,6 +27,11 @@ provider "aws" {
     })
   }
 
+  # What became of a revision of the agent, noted by agent/releases.py.
+  ignore_tags {
+    keys = ["dataflow_automation:rollout"]
+  }
+
   dynamic "endpoints" {
     for_each = var.aws_endpoint_url[*]
 

@@ -13,6 +13,7 @@ import pytest
 
 from agent import project
 from agent.project import base_job_template
+from environments.errors import PlatformError
 from environments.settings import EXECUTION_ENVIRONMENTS, ROOT, Environment
 from infra.images import Image
 from infra.terraform import Outputs
@@ -294,13 +295,48 @@ def test_project_is_created_once_and_then_left_alone(
     assert prefect.pools[environment.prefix].base_job_template == base_job_template(environment, outputs, IMAGE)
 
 
-def test_project_that_differs_is_put_right(environment: Environment, outputs: Outputs, prefect: Prefect) -> None:
-    project.ensure(environment, outputs, IMAGE)
-    other = dataclasses.replace(IMAGE, digest="sha256:" + "1" * 64)
+OTHER = dataclasses.replace(IMAGE, digest="sha256:" + "1" * 64)
 
-    assert project.ensure(environment, outputs, other) == "corrected"
-    assert project.ensure(environment, outputs, other) == "unchanged"
-    assert prefect.pools[environment.prefix].base_job_template == base_job_template(environment, outputs, other)
+
+def test_project_follows_terraform_at_once_and_keeps_its_image_until_the_agent_is_out(
+    environment: Environment, outputs: Outputs, prefect: Prefect
+) -> None:
+    project.ensure(environment, outputs, IMAGE)
+    moved = dataclasses.replace(outputs, subnet_ids=("subnet-2",))
+
+    assert project.ensure(environment, moved, OTHER) == "corrected"
+    assert project.ensure(environment, moved, OTHER) == "unchanged"
+    assert prefect.pools[environment.prefix].base_job_template == base_job_template(environment, moved, IMAGE)
+
+
+def test_image_of_the_agent_that_is_out_becomes_that_of_the_project(
+    environment: Environment, outputs: Outputs, prefect: Prefect
+) -> None:
+    project.ensure(environment, outputs, IMAGE)
+    project.use_image(environment, OTHER)
+    project.use_image(environment, OTHER)
+
+    assert project.image_in_use(environment) == OTHER.pinned
+    assert prefect.pools[environment.prefix].base_job_template == base_job_template(environment, outputs, OTHER)
+    assert prefect.writes == 2
+
+
+def test_project_whose_template_somebody_emptied_gets_the_new_image(
+    environment: Environment, outputs: Outputs, prefect: Prefect
+) -> None:
+    project.ensure(environment, outputs, IMAGE)
+    prefect.pools[environment.prefix].base_job_template = {}
+
+    assert project.image_in_use(environment) == ""
+    assert project.ensure(environment, outputs, OTHER) == "corrected"
+    assert project.image_in_use(environment) == OTHER.pinned
+
+
+def test_image_of_a_project_that_is_gone_says_deploy(environment: Environment, prefect: Prefect) -> None:
+    with pytest.raises(PlatformError, match="has no project dev_dataflow_automation") as caught:
+        project.image_in_use(environment)
+
+    assert "invoke deploy --env dev" in caught.value.todo
 
 
 def test_project_whose_creation_was_answered_but_not_heard_is_a_good_one(
@@ -346,6 +382,6 @@ def test_concurrency_limit_of_the_page_stays_where_the_settings_have_none(
     prefect.pools[environment.prefix].concurrency_limit = 3
 
     assert project.ensure(environment, outputs, IMAGE) == "unchanged"
-    other = dataclasses.replace(IMAGE, digest="sha256:" + "1" * 64)
-    assert project.ensure(environment, outputs, other) == "corrected"
+    other = dataclasses.replace(outputs, subnet_ids=("subnet-2",))
+    assert project.ensure(environment, other, IMAGE) == "corrected"
     assert prefect.pools[environment.prefix].concurrency_limit == 3
