@@ -18,7 +18,7 @@ resource "aws_ecs_task_definition" "agent" {
   memory                   = var.agent_memory
   execution_role_arn       = aws_iam_role.this["agent_execution"].arn
   task_role_arn            = aws_iam_role.this["agent_task"].arn
-  skip_destroy             = true # the revision before is what ECS rolls back to
+  skip_destroy             = true # revisions before are what ECS and `invoke rollback` go back to
 
   volume {
     name = "scratch"

@@ -20,6 +20,7 @@ resource "aws_ecr_repository" "agent" {
   }
 }
 
+# How far `invoke rollback` can go back: a revision whose image is gone can't start.
 resource "aws_ecr_lifecycle_policy" "agent" {
   repository = aws_ecr_repository.agent.name
 

@@ -13,7 +13,7 @@ from environments.settings import ROOT
 INVOKE = Path(sys.executable).parent / "invoke"
 TASKS = {
     *("deploy", "plan", "destroy", "status", "settings", "outputs", "doctor", "agent", "rotate-key", "unlock"),
-    *("register", "unregister", "workflows", "run", "logs"),
+    *("register", "unregister", "workflows", "run", "logs", "rollback"),
 }
 OF_A_WORKFLOW = "workflow-path git-url branch-name name"
 OPTIONS = {
@@ -23,6 +23,7 @@ OPTIONS = {
     "logs": "name follow lines",
     "workflows": "json",
     "deploy": "plan yes",
+    "rollback": "to yes dry-run",
     "plan": "out markdown",
     "destroy": "yes name",
     "settings": "json",
