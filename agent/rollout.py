@@ -112,7 +112,7 @@ def _go_back(environment: Environment, before: dict[str, Any]) -> str:
         deadline = time.monotonic() + BACK_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             if serving := _serving(environment, revision):
-                return f"revision {number} serves: {', '.join(serving)} online"
+                return f"revision {number} serves as before: {', '.join(serving)} online"
             time.sleep(POLL_SECONDS)
     except (BotoCoreError, ClientError, PlatformError) as error:
         return f"going back to revision {number} failed: {error}"

@@ -1,7 +1,7 @@
 """The emulated AWS of environment local: ministack, plus what real ECS does and it does not.
 
 - ECS starts a task's containers as Fargate does (emulated_ecs.py), and a task lives and ends as there
-  (emulated_lifecycle.py);
+  (emulated_lifecycle.py); a rollout that is taken back does not stop who serves (emulated_rollouts.py);
 - IAM is enforced with the permissions that AWS asks for (emulated_iam.py);
 - availability zone rebalancing of a service, tags and description of an egress rule are given back as they were told;
 - state is saved a moment after each change, not only on an orderly stop.
@@ -48,9 +48,11 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     from environments.emulated_ecs import adapt_tasks
     from environments.emulated_iam import enforce_as_aws_does
     from environments.emulated_lifecycle import live_as_on_aws
+    from environments.emulated_rollouts import keep_who_serves
 
     adapt_tasks(ecs, port, gateway, network)
     live_as_on_aws(ecs, eventbridge)
+    keep_who_serves(ecs)
     enforce_as_aws_does(ecr, ecs)
     remember_availability_zone_rebalancing(ecs)
     stop_restored_tasks(ecs)

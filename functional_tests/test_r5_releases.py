@@ -62,7 +62,7 @@ def test_a_bad_release_never_replaces_the_running_one(
         assert told, refused
         recoveries.append(float(told[1]))
         assert re.search(r"^✗ revision \d+ of the agent did not come up$", refused, re.MULTILINE)
-        assert f"revision {running} serves: local_dataflow_automation_" in refused
+        assert f"revision {running} serves as before: local_dataflow_automation_" in refused
         assert (LAST_WORDS if kind.startswith("crashes") else "health check") in refused
         assert project(platform) == template, "workflows would be built on the bad image"
         afterwards = platform.invoke("run", "sample_workflow", check=False).returncode

@@ -311,7 +311,7 @@ def test_bad_release_goes_back_and_tells_who_serves(
 
     assert bad_release.service["taskDefinition"] == OLD
     assert "| agent stopped: the key" in caught.value.why
-    assert "revision 1 serves: dev_dataflow_automation_one online" in caught.value.why
+    assert "revision 1 serves as before: dev_dataflow_automation_one online" in caught.value.why
 
 
 def test_agent_that_was_down_is_down_after_a_bad_release(
