@@ -1,4 +1,4 @@
-"""How ECS of the emulated AWS makes room for another deployment of a service: as AWS does, not at the cost of who serves.
+"""How the emulated ECS makes room for another deployment of a service: as AWS does, not at the cost of who serves.
 
 The emulator takes every running task for a healthy one: when a rollout is taken back, it could stop the agent that
 serves and keep one of the bad release. On AWS a task with a health check is healthy when that has passed, and a
