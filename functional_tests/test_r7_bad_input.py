@@ -46,7 +46,7 @@ WRONG = (
 
 def _all_there_is(platform: Platform) -> dict[str, Any]:
     """What a command could have changed: at Prefect, in ECR, in ECS, and in the checkout."""
-    deployments = platform.prefect("deployments/filter")
+    deployments = platform.prefect("/deployments/filter")
     ecr, ecs = platform.aws("ecr"), platform.aws("ecs")
     repositories = [each["repositoryName"] for each in ecr.describe_repositories()["repositories"]]
     return {
