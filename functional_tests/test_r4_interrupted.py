@@ -19,7 +19,7 @@ import pytest
 from functional_tests.faults import Faults
 from functional_tests.platform import Platform, folder_of, take_away, wait_for
 
-pytestmark = pytest.mark.reliability
+pytestmark = [pytest.mark.reliability, pytest.mark.timeout(3600)]
 PREFIX = "local_dataflow_automation"
 AGENT = f"{PREFIX}_agent"
 STEPS = (
