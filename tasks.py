@@ -446,11 +446,8 @@ def rotate_key(_: Context, env: str = "local") -> None:
 
 @task(help={"env": ENV, "lock": "ID of the lock, from the message that names it"}, positional=["lock"])
 @command
-def unlock(_: Context, lock: str = "", env: str = "local") -> None:
-    """Release Terraform's lock that a dead run left behind, and take up what that run made but could not write down.
-
-    Without an ID it only does the latter.
-    """
+def unlock(_: Context, lock: str, env: str = "local") -> None:
+    """Release Terraform's lock that a dead run left behind, and take up what that run made but could not write down."""
     from agent import image
     from infra import adoption, checks, terraform
 

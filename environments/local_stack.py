@@ -10,6 +10,7 @@ import dataclasses
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -101,6 +102,7 @@ def start(environment: Environment) -> None:
         PlatformError: a port is taken by another program, or a server does not come up.
     """
     with _lock(environment), ThreadPoolExecutor() as pool:
+        _remove_rest(environment)
         network = ensure_network(environment)
         local_keys.make(environment)  # the Prefect server takes what is in the files
         outcomes = list(pool.map(lambda server: _start_server(environment, server), servers(environment, network)))
@@ -116,9 +118,6 @@ def stop(environment: Environment) -> None:
 
 def remove(environment: Environment) -> None:
     """Stop everything of environment local and remove it: processes, containers, network, data, key and logs."""
-    import shutil
-
-    shutil.rmtree(_removed(environment), ignore_errors=True)  # of a run that was killed
     stop(environment)
     client = docker_client()
     ours = {"label": f"ministack.instance={_instance(environment)}"}
@@ -132,14 +131,20 @@ def remove(environment: Environment) -> None:
         for tag in image["RepoTags"] or ():
             if pushed.match(tag):
                 client.images.remove(tag, force=True)
+    _remove_rest(environment)
     # In one go: were we killed half-way, what is left of it would be taken for the whole.
     with contextlib.suppress(FileNotFoundError):
         environment.folder.rename(_removed(environment))
-    shutil.rmtree(_removed(environment), ignore_errors=True)
+    _remove_rest(environment)
 
 
 def _removed(environment: Environment) -> Path:
     return environment.folder.with_name(f"{environment.name}.removed")
+
+
+def _remove_rest(environment: Environment) -> None:
+    """What a `remove` that was killed has left of the folder, too."""
+    shutil.rmtree(_removed(environment), ignore_errors=True)
 
 
 def state(environment: Environment) -> dict[str, str]:

@@ -57,13 +57,20 @@ def apply(
 ) -> Outputs:
     """As `terraform.apply`; when names are taken by what a dead run made, that is taken up first.
 
-    A saved plan is applied as it was shown, or not at all.
+    Raises:
+        PlatformError: also when a saved plan does not fit any more after that.
     """
     try:
         return terraform.apply(environment, image_tag, on_repository, saved)
     except PlatformError as error:
-        if saved or not NAME_TAKEN.search(error.why) or not adopt(environment, image_tag):
+        if not NAME_TAKEN.search(error.why) or not (found := adopt(environment, image_tag)):
             raise
+    if saved:
+        raise PlatformError(
+            "the plan does not fit any more",
+            f"what a run that died had made was taken into the state: {', '.join(found)}",
+            f"plan again, and look at it: invoke plan --env {environment.name} --out FILE",
+        )
     return terraform.apply(environment, image_tag, on_repository)
 
 
@@ -148,7 +155,7 @@ def _part_of_network(environment: Environment, kind: str, planned: Planned) -> s
         raise PlatformError(
             f"AWS has {len(ids)} of {planned['tags_all']['Name']} ({kind}), and Terraform knows none of them",
             ", ".join(ids),
-            f"remove those that nothing uses, then invoke unlock --env {environment.name}",
+            f"remove those that nothing uses, then invoke deploy --env {environment.name}",
         )
     return "".join(ids)
 

@@ -216,14 +216,11 @@ def inputs(environment: Environment, image_tag: str) -> dict[str, Any]:
 
 
 def unlock(environment: Environment, lock_id: str) -> None:
-    """Release the lock that a dead run left behind; without its ID there is none.
+    """Release the lock that a dead run left behind.
 
     Raises:
-        PlatformError: there is no such lock, or the ID is none.
+        PlatformError: there is no such lock, or the id is none.
     """
-    if not lock_id:
-        console.note("no ID was given")
-        return
     if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", lock_id):
         raise PlatformError(f"{lock_id!r} is not the ID of a lock", todo="copy it from the message that names the lock")
     init(environment)

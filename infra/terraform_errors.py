@@ -43,8 +43,6 @@ def failure(environment: Environment, command: str, words: str) -> PlatformError
         )
     changing = command in ("apply", "destroy")
     todo = "what is done stays done; once that is mended the same command goes on from there" if changing else ""
-    if command == "apply" and NAME_TAKEN.search(words):
-        todo = f"if a run that died made it: invoke unlock --env {environment.name} takes it up; else it has to go"
     return PlatformError(f"terraform {command} failed", words, todo)
 
 

@@ -1,10 +1,12 @@
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,6 +171,36 @@ def test_data_of_the_servers_lies_in_the_folder_that_destroy_removes(local: Envi
     paths = [aws.variables[name] for name in ("STATE_DIR", "S3_DATA_DIR")] + [prefect.variables["PREFECT_HOME"]]
 
     assert all(Path(path).is_relative_to(local.folder) for path in [*paths, aws.log, prefect.log])
+
+
+class EmptyEngine:
+    """A Docker engine that has nothing."""
+
+    def __init__(self) -> None:
+        self.containers = self.networks = self.api = self
+
+    def list(self, **_: Any) -> tuple[Any, ...]:
+        return ()
+
+    images = list
+
+
+def test_removal_that_is_killed_half_way_leaves_nothing_that_looks_like_an_environment(
+    local: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_stack, "docker_client", EmptyEngine)
+    (local.folder / "aws").mkdir(parents=True)
+    (local.folder / "aws" / "state").write_text("x")
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda *_, **__: None)  # no time for that any more
+        local_stack.remove(local)
+
+    assert not local.folder.exists()
+
+    (local.folder / "aws").mkdir(parents=True)
+    local_stack.remove(local)
+
+    assert [file.name for file in local.folder.parent.iterdir()] == ["local.lock"]
 
 
 @pytest.mark.parametrize(("code", "expected"), [(200, True), (401, True), (500, False), (404, False)])

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -249,19 +250,18 @@ def test_deploy_stops_where_nothing_can_be_taken_up(
     assert calls == [TAG]
 
 
-def test_plan_that_was_shown_is_applied_as_it_is_or_not_at_all(
+def test_plan_that_was_shown_is_never_applied_to_another_state(
     environment: Environment,
     named: dict[str, str],
     plan: Callable[..., None],
-    fake_terraform: FakeTerraform,
-    tmp_path: Any,
+    first_apply_fails: Callable[[str], list[str]],
+    tmp_path: Path,
 ) -> None:
-    diagnostic = {"severity": "error", "summary": "EntityAlreadyExists"}
-    event = {"@level": "error", "@message": "no", "type": "diagnostic", "diagnostic": diagnostic}
-    fake_terraform.answers("apply", json.dumps(event) + "\n", code=1)
+    calls = first_apply_fails("EntityAlreadyExists")
     plan(_planned("aws_ecr_repository.agent", name=f"{PREFIX}_agent"))
-    with pytest.raises(PlatformError) as caught:
+    with pytest.raises(PlatformError, match="does not fit any more") as caught:
         adoption.apply(environment, TAG, saved=tmp_path / "plan")
 
-    assert "invoke unlock --env dev" in caught.value.todo
-    assert "plan" not in fake_terraform.calls()
+    assert "aws_ecr_repository.agent" in caught.value.why
+    assert "invoke plan --env dev" in caught.value.todo
+    assert calls == [TAG]
