@@ -12,12 +12,11 @@ from typing import Any
 from environments import console
 from environments.errors import PlatformError
 from environments.prefect_api import prefect_client
-from environments.settings import EXECUTION_ENVIRONMENTS, Environment
+from environments.settings import EXECUTION_ENVIRONMENTS, MOST_RESTARTS, Environment
 from infra.images import Image
 from infra.terraform import Outputs
 
 CONTAINER = "workflow"
-MOST_RESTARTS = 10
 SCRATCH = "tmp"
 """The one folder that workflows can write to."""
 USER = "10001:10001"

@@ -29,6 +29,9 @@ EXECUTION_ENVIRONMENTS: dict[str, dict[str, str]] = {
 A capacity provider must belong to the workflows cluster (infra/clusters.tf); compatibility is FARGATE or EC2.
 """
 
+MOST_RESTARTS = 10
+"""So often a deployment may have a run started again whose task died."""
+
 
 def _setting(allowed: str, valid: Callable[[Any], bool], default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"allowed": allowed, "valid": valid})

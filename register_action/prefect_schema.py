@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from environments.settings import EXECUTION_ENVIRONMENTS
+from environments.settings import EXECUTION_ENVIRONMENTS, MOST_RESTARTS
 from register_action.schedules import Schedule, Scheduled
 from register_action.yaml_text import Place, Reading, number
 
@@ -88,6 +88,7 @@ class _JobVariables(TypedDict, total=False):
     labels: dict[str, str] | None
     capacity_provider: Annotated[str, AfterValidator(_capacity_provider)] | None
     compatibility: Literal["FARGATE", "EC2"] | None
+    restarts: Annotated[int, Field(ge=0, le=MOST_RESTARTS), BeforeValidator(number)] | None
     user: Annotated[str, AfterValidator(_user)] | None
     readonly_root_filesystem: bool | None
 

@@ -1,5 +1,6 @@
 """Whatever is typed behind `invoke`: an answer or an error in words, on a machine where nothing answers."""
 
+import inspect
 import socket
 import subprocess
 import tempfile
@@ -17,7 +18,7 @@ from unit_tests.any_input.cases import TEXT, UNEXPECTED, told, watched
 
 NAMES = sorted(name for name, task in vars(tasks).items() if type(task).__name__ == "Task")
 OPTIONS = {
-    name: [f"--{argument.name.replace('_', '-')}" for argument in getattr(tasks, name).get_arguments()]
+    name: [f"--{option.replace('_', '-')}" for option in list(inspect.signature(getattr(tasks, name)).parameters)[1:]]
     for name in NAMES
 }
 VALUES = st.one_of(

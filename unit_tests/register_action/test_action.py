@@ -43,6 +43,7 @@ NOT_ON_A_RUNNER = {
     "emulated_permissions",
     "local_server",
     "terraform",
+    "terraform_process",
 }
 INVOKE = ["-I", "-m", "invoke", f"--search-root={ROOT}"]
 WHERE = ["--env=dev", "--workflow-path=workflow", "--git-url=https://github.com/acme/etl"]

@@ -35,6 +35,10 @@ from unit_tests.register_action.prefect_files import declared_by, problems_of, y
         ({"concurrency_limit": -1}, "concurrency_limit is -1, should be greater than or equal to 1"),
         ({"concurrency_limit": 0}, "concurrency_limit is 0, should be greater than or equal to 1"),
         ({"concurrency_limit": True}, "concurrency_limit is True, should be a number"),
+        (
+            {"work_pool": {"job_variables": {"restarts": 11}}},
+            "work_pool.job_variables.restarts is 11, should be less than or equal to 10",
+        ),
         ({"concurrency_limit": "many"}, "concurrency_limit is 'many', should be a whole number"),
         ({"concurrency_limit": {"limits": 1}}, "concurrency_limit.limits is no key of Prefect's; did you mean limit?"),
         (
