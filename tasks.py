@@ -338,16 +338,16 @@ def run(
 @task(help={"env": ENV, "json": "for scripts"})
 @command
 def status(_: Context, env: str = "local", json: bool = False) -> int:
-    """Show every component at a glance; exit code 0 when all are well, 1 otherwise."""
-    from agent import summary
-    from agent.status import components
+    """Show every component at a glance, and what to do about what is wrong; exit code 0 when all are well, else 1."""
+    from agent import status, summary
     from infra import checks
     from register_action import runs
 
     environment = load(env)
     checks.account(environment)
-    parts = components(environment)
-    return summary.show_status(environment, parts, runs.overview_if_reachable(environment), json)
+    workflows = runs.overview_if_reachable(environment)
+    found = status.look(environment, {each["name"]: each["image"] for each in workflows})
+    return summary.show_status(environment, found, workflows, json)
 
 
 @task(help={"env": ENV, "json": "for scripts"})
@@ -366,13 +366,15 @@ def outputs(_: Context, env: str = "local", json: bool = False) -> None:
         table([(name, ", ".join(value) if isinstance(value, tuple) else value) for name, value in values.items()])
 
 
-@task(help={"env": ENV})
+@task(help={"env": ENV, "drift": "compare AWS with the settings, too, as invoke plan does; takes a while"})
 @command
-def doctor(_: Context, env: str = "local") -> int:
+def doctor(_: Context, env: str = "local", drift: bool = False) -> int:
     """Check tools, Docker engine, credentials and Prefect, and say what to do about each that is wrong."""
+    from agent import image
     from infra import checks
 
-    return checks.show(load(env))
+    environment = load(env)
+    return checks.show(environment, image.name(environment).tag if drift else "")
 
 
 @task(

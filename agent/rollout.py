@@ -7,19 +7,25 @@ shows why the new task stopped, the last lines it wrote, and who serves now.
 
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.last_words import explain
 from environments import console
 from environments.errors import PlatformError
 from environments.prefect_api import prefect_client
 from environments.settings import Environment
+from infra.alarms import expect_agent
 from infra.aws import client
 from infra.terraform import Outputs
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import Worker
 
 STEADY_TIMEOUT_SECONDS = 600
 BACK_TIMEOUT_SECONDS = 60
 POLL_SECONDS = 1.0
+PAGE = 200
+"""How many workers Prefect gives at once."""
 GIVE_UP_AFTER_TASKS = 2
 """ECS itself counts to three at least, and forgets them once a task was seen running:
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-circuit-breaker.html"""
@@ -68,6 +74,7 @@ def move(environment: Environment, revision: str, count: int, key_since: datetim
         PlatformError: the new tasks did not come up; the service has gone back to what it ran before.
     """
     before = describe(environment)
+    expect_agent(environment, count > 0)
     moves = before["taskDefinition"] != revision or before["desiredCount"] != count
     replaces = before["desiredCount"] > 0 and key_since is not None and _any_older(environment, key_since)
     if moves or replaces:
@@ -104,6 +111,7 @@ def _go_back(environment: Environment, before: dict[str, Any]) -> str:
     revision, count = _completed(before), before["desiredCount"]
     number = revision_number(revision)
     try:
+        expect_agent(environment, count > 0)
         now = describe(environment)
         if (now["taskDefinition"], now["desiredCount"]) != (revision, count):
             _update(environment, revision, count)
@@ -192,15 +200,16 @@ def describe(environment: Environment) -> dict[str, Any]:
 
 def online_agents(environment: Environment) -> dict[str, datetime]:
     """Agents that Prefect shows online, with the time of their last heartbeat."""
+    from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
     from prefect.client.schemas.objects import WorkerStatus
 
+    online = WorkerFilter(status=WorkerFilterStatus(any_=[WorkerStatus.ONLINE]))
+    workers: list[Worker] = []
     with prefect_client(environment) as api:
-        workers = api.read_workers_for_work_pool(environment.prefix)
-    return {
-        worker.name: worker.last_heartbeat_time or datetime.now(UTC)
-        for worker in workers
-        if worker.status == WorkerStatus.ONLINE
-    }
+        while len(page := api.read_workers_for_work_pool(environment.prefix, online, len(workers), PAGE)) == PAGE:
+            workers += page
+        workers += page
+    return {worker.name: worker.last_heartbeat_time or datetime.now(UTC) for worker in workers}
 
 
 def running_tasks(environment: Environment) -> list[str]:

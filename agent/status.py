@@ -1,79 +1,84 @@
-"""How an environment is: local's servers, the agent at ECS and at Prefect. Reads names, not Terraform's state."""
+"""How an environment is: local's servers, the agent, its project and runs, and what runs on AWS beside them.
 
-import dataclasses
-from concurrent.futures import ThreadPoolExecutor
+It reads names, not Terraform's state, changes nothing, and looks at everything side by side.
+"""
 
-from agent import releases
-from agent.rollout import describe, online_agents, revision_number, running_tasks
-from environments import local_stack
+from collections.abc import Callable
+
+from agent import health, run_health
+from environments import checking, local_stack
+from environments.checking import Check, Finding
 from environments.errors import PlatformError
 from environments.settings import Environment
+from infra import health as aws_health
 
-NOT_DEPLOYED = "not deployed; invoke deploy brings it up"
+CHECKS: list[Check] = [
+    ("agent at ECS", health.at_ecs),
+    ("agent at Prefect", health.at_prefect),
+    ("agent image", health.image),
+    ("Prefect keys", health.keys),
+    ("Prefect project", run_health.project),
+    ("late runs", run_health.late),
+    ("stuck runs", run_health.stuck),
+    ("task events", aws_health.task_events),
+    ("dead letters", aws_health.dead_letters),
+    ("alarms", aws_health.alarms),
+    ("Terraform lock", aws_health.terraform_lock),
+]
+GONE = {
+    *("ClusterNotFoundException", "NoSuchBucket", "ResourceNotFoundException"),
+    *("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"),
+}
+"""Codes by which AWS tells that something is not there."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Component:
-    """One part of the environment: whether it is well, and a few words on its state."""
+def look(environment: Environment, images: dict[str, str]) -> list[Finding]:
+    """All parts of the environment; while local's servers are down, nothing else is asked.
 
-    name: str
-    ok: bool
-    state: str
-
-
-def components(environment: Environment) -> list[Component]:
-    """All parts of the environment, looked at side by side."""
-    servers = (
-        [
-            Component(title, state == "running", state if state == "running" else f"{state}; invoke deploy starts it")
-            for title, state in local_stack.state(environment).items()
-        ]
-        if environment.is_local
-        else []
-    )
+    Args:
+        environment: which one.
+        images: of the registered workflows, by the deployment that runs them.
+    """
+    servers = _servers(environment) if environment.is_local else []
     if not all(server.ok for server in servers):
         return servers
-    with ThreadPoolExecutor() as pool:
-        service, project = pool.submit(_service, environment), pool.submit(_project, environment)
-        return [*servers, service.result(), *project.result()]
+    checks = [*CHECKS, ("workflow images", lambda _: _workflow_images(environment, images))]
+    return [*servers, *checking.run(environment, [(name, _deployed(check)) for name, check in checks])]
 
 
-def _service(environment: Environment) -> Component:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    title = "agent at ECS"
-    try:
-        service = describe(environment)
-        newer = releases.newer(environment, service["taskDefinition"])
-    except PlatformError:
-        return Component(title, False, NOT_DEPLOYED)
-    except (ClientError, BotoCoreError) as error:
-        return Component(title, False, str(error))
-    running, wanted = service["runningCount"], service["desiredCount"]
-    if not wanted:
-        return Component(title, False, "down; invoke agent --up starts it")
-    state = f"{running} of {wanted} running, revision {revision_number(service['taskDefinition'])}"
-    return Component(title, running == wanted, f"{state}; {newer}" if newer else state)
-
-
-def _project(environment: Environment) -> list[Component]:
-    from botocore.exceptions import BotoCoreError, ClientError
-    from prefect.exceptions import ObjectNotFound
-
-    title = "Prefect project"
-    try:
-        online = online_agents(environment)
-    except ObjectNotFound:
-        return [Component(title, False, NOT_DEPLOYED)]
-    except PlatformError as error:
-        return [Component(title, False, f"{error.what}: {error.why}")]
-    try:
-        # Prefect shows a stopped agent online until it has missed some heartbeats; only running tasks count.
-        names = [f"{environment.prefix}_{task}" for task in running_tasks(environment)]
-    except (ClientError, BotoCoreError):
-        names = []
-    serving = [name for name in names if name in online]
+def _servers(environment: Environment) -> list[Finding]:
     return [
-        Component(title, True, environment.prefix),
-        Component("agent at Prefect", bool(serving), f"online: {', '.join(serving)}" if serving else "none online"),
+        Finding(title, state == "running", state, todo="" if state == "running" else "invoke deploy starts it")
+        for title, state in local_stack.state(environment).items()
     ]
+
+
+def _deployed(check: Callable[[Environment], str]) -> Callable[[Environment], str]:
+    """A check in whose words a part that is missing is not deployed."""
+
+    def checked(environment: Environment) -> str:
+        from botocore.exceptions import ClientError
+        from prefect.exceptions import ObjectNotFound
+
+        missing = PlatformError("not deployed", todo=f"invoke deploy --env {environment.name} brings it up")
+        try:
+            return check(environment)
+        except ObjectNotFound as error:
+            raise missing from error
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in GONE:
+                raise
+            raise missing from error
+
+    return checked
+
+
+def _workflow_images(environment: Environment, images: dict[str, str]) -> str:
+    gone = set(aws_health.missing_images(environment, list(images.values())))
+    if broken := [name for name, image in images.items() if image in gone]:
+        raise PlatformError(
+            f"{len(gone)} not in ECR",
+            f"these can't start: {', '.join(broken)}",
+            f"register them again: invoke register --workflow-path FOLDER --env {environment.name}",
+        )
+    return f"{len(set(images.values()))} in ECR"

@@ -4,8 +4,8 @@ import dataclasses
 import json
 from typing import Any
 
-from agent.status import Component
-from environments import console, github_actions
+from environments import checking, console, github_actions
+from environments.checking import Finding
 from environments.secrets import key_file
 from environments.settings import ROOT, Environment, fields
 from infra.images import Image
@@ -35,12 +35,10 @@ def show(environment: Environment, image: Image, steps: list[console.Step]) -> N
     console.say(f"next: .venv/bin/invoke register --workflow-path examples/sample_workflow/workflow{option}", "bold")
 
 
-def show_status(
-    environment: Environment, parts: list[Component], workflows: list[dict[str, Any]], as_json: bool
-) -> int:
+def show_status(environment: Environment, parts: list[Finding], workflows: list[dict[str, Any]], as_json: bool) -> int:
     """Print every component and every workflow; gives 0 when all components are well, else 1."""
-    well = all(part.ok for part in parts)
     if as_json:
+        well = all(part.ok for part in parts)
         print(
             json.dumps(
                 {
@@ -55,14 +53,14 @@ def show_status(
         )
         return 0 if well else 1
     console.say(f"environment {environment.name}  {environment.prefect_page_url}", "bold")
-    console.table([("ok" if part.ok else "--", part.name, part.state) for part in parts])
+    code = checking.show(parts)
     if workflows:
         console.say()
         console.table(
             [(flow["name"], flow["version"][:12], flow["last_run"]) for flow in workflows],
             ("workflow", "version", "last run"),
         )
-    return 0 if well else 1
+    return code
 
 
 def show_settings(environment: Environment, as_json: bool) -> None:

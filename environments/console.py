@@ -248,18 +248,26 @@ def report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         _console(True).print("stopped by Ctrl-C", style="yellow", markup=False)
         return 130
-    shown = error if isinstance(error, PlatformError) else _translated(error)
-    out = _console(True)
-    out.print(f"✗ {one_line(shown.what)}", style="bold red", markup=False)
-    for line in shown.why.splitlines():
-        out.print(f"  {printable(line)}", markup=False)
-    if shown.todo:
-        out.print(f"  → {hanging(shown.todo, 4)}", style="bold", markup=False)
+    shown = explained(error)
+    say_problem(shown, stderr=True)
     github_actions.annotate(shown)
     return 1
 
 
-def _translated(error: BaseException) -> PlatformError:
+def say_problem(problem: PlatformError, stderr: bool = False) -> None:
+    """Print what happened, why, and what to do next."""
+    out = _console(stderr)
+    out.print(f"✗ {one_line(problem.what)}", style="bold red", markup=False)
+    for line in problem.why.splitlines():
+        out.print(f"  {printable(line)}", markup=False)
+    if problem.todo:
+        out.print(f"  → {hanging(problem.todo, 4)}", style="bold", markup=False)
+
+
+def explained(error: BaseException) -> PlatformError:
+    """Any error as one for the user; one that is nobody's fault but ours is written whole to a log file."""
+    if isinstance(error, PlatformError):
+        return error
     library = type(error).__module__.split(".")[0]
     text = str(error) or type(error).__name__
     if library == "botocore" and (PASSING.search(text) or "reached max retries" in text):

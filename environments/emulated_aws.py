@@ -3,6 +3,7 @@
 - ECS starts a task's containers as Fargate does (emulated_ecs.py), and a task lives and ends as there
   (emulated_lifecycle.py); a rollout that is taken back does not stop who serves (emulated_rollouts.py);
 - IAM is enforced with the permissions that AWS asks for (emulated_iam.py);
+- CloudWatch tells all of an alarm in each protocol (emulated_cloudwatch.py);
 - availability zone rebalancing of a service, tags and description of an egress rule are given back as they were told;
 - state is saved a moment after each change, not only on an orderly stop.
 
@@ -43,8 +44,9 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
     from ministack import app as ministack
-    from ministack.services import ec2, ecr, ecs, eventbridge
+    from ministack.services import cloudwatch, ec2, ecr, ecs, eventbridge
 
+    from environments.emulated_cloudwatch import describe_alarms_in_full
     from environments.emulated_ecs import adapt_tasks
     from environments.emulated_iam import enforce_as_aws_does
     from environments.emulated_lifecycle import live_as_on_aws
@@ -59,6 +61,7 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     # Restored services start their tasks at once: what those need must have been restored before.
     ministack._state_map["ecs"] = ministack._state_map.pop("ecs")
     replace_default_egress(ec2)
+    describe_alarms_in_full(cloudwatch)
     config = Config()
     config.bind = [f"fd://{listener.fileno()}" for listener in sockets]
     config.keep_alive_timeout = 75

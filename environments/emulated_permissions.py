@@ -1,8 +1,8 @@
 """Which permissions a request to AWS needs: actions, resources and conditions, as AWS itself asks for them.
 
-`needed` says so for what this platform uses of EC2, ECR, ECS, EventBridge, IAM, CloudWatch Logs, Secrets Manager and
-SQS, after https://docs.aws.amazon.com/service-authorization/latest/reference/; the emulated AWS asks for what it says.
-One request can need several: one on each resource it is about, iam:PassRole where a role is handed over, and the
+`needed` says so for what is used here of CloudWatch and its Logs, EC2, ECR, ECS, EventBridge, IAM, Secrets Manager
+and SQS, after https://docs.aws.amazon.com/service-authorization/latest/reference/; the emulated AWS asks for what it
+says. One request can need several: one on each resource it is about, iam:PassRole where a role is handed over, and the
 tagging action where something is made with tags.
 """
 
@@ -127,6 +127,17 @@ def _events(request: Request, _: str) -> Iterator[Permission]:
     yield Permission(f"events:{request.operation}", arn)
     if request.operation == "PutRule" and request.parameters.get("Tags"):
         yield Permission("events:TagResource", arn)
+
+
+def _cloudwatch(request: Request, _: str) -> Iterator[Permission]:
+    # Lists come as JSON, or as AlarmNames.member.1, .2 and so on.
+    listed = [request.text(name) for name in sorted(request.parameters) if name.startswith("AlarmNames.member.")]
+    names = request.texts("AlarmNames") or listed or [request.text("AlarmName") or "*"]
+    arns = [f"arn:aws:cloudwatch:{request.place}:alarm:{name}" for name in names]
+    for arn in [request.text("ResourceARN")] if "ResourceARN" in request.parameters else arns:
+        yield Permission(f"cloudwatch:{request.operation}", arn)
+    if request.operation == "PutMetricAlarm" and {"Tags", "Tags.member.1.Key"} & set(request.parameters):
+        yield Permission("cloudwatch:TagResource", arns[0])
 
 
 def _ecr(request: Request, _: str) -> Iterator[Permission]:
@@ -264,5 +275,14 @@ def _last(name: str, separator: str = "/") -> str:
     return name.rpartition(separator)[2]
 
 
-SPECIAL = {"ec2": _ec2, "ecr": _ecr, "ecs": _ecs, "events": _events, "iam": _iam, "kms": _kms, "logs": _logs}
+SPECIAL = {
+    "cloudwatch": _cloudwatch,
+    "ec2": _ec2,
+    "ecr": _ecr,
+    "ecs": _ecs,
+    "events": _events,
+    "iam": _iam,
+    "kms": _kms,
+    "logs": _logs,
+}
 """The services for which the emulator's guess is not enough."""

@@ -90,12 +90,14 @@ def _detail(response: "httpx.Response") -> str:
         return f"{response.status_code} {response.text[:500]}"
 
 
-def check_prefect(environment: Environment, variable: str = AGENT_TOKEN) -> None:
+def check_prefect(environment: Environment, variable: str = AGENT_TOKEN, key: str = "", todo: str = "") -> None:
     """Make sure that the Prefect API answers and takes the key.
 
     Args:
         environment: whose Prefect.
         variable: the environment variable that holds the key.
+        key: another key than that.
+        todo: what to do when that other one is not accepted.
 
     Raises:
         PlatformError: as `prefect_client`.
@@ -104,7 +106,7 @@ def check_prefect(environment: Environment, variable: str = AGENT_TOKEN) -> None
     import urllib.error
     import urllib.request
 
-    key, url = prefect_key(environment, variable), environment.operator_prefect_api_url
+    key, url = key or prefect_key(environment, variable), environment.operator_prefect_api_url
     login = f"Bearer {key}" if environment.uses_prefect_cloud else "Basic " + base64.b64encode(key.encode()).decode()
     request = urllib.request.Request(
         f"{url}/work_pools/filter",
@@ -119,7 +121,7 @@ def check_prefect(environment: Environment, variable: str = AGENT_TOKEN) -> None
             raise PlatformError(
                 f"Prefect at {url} does not accept the key",
                 f"it answered {error.code}",
-                f"set {variable} to a key of environment {environment.name}",
+                todo or f"set {variable} to a key of environment {environment.name}",
             ) from error
         raise PlatformError(
             f"Prefect at {url} has trouble", f"it answered {error.code}", "try again in a while"

@@ -103,6 +103,11 @@ class Environment:
         rules.matches("arn:aws:kms:[a-z0-9-]+:[0-9]{12}:key/[a-z0-9-]{36}"),
         default=None,
     )
+    alarm_topic_arn: str | None = _setting(
+        "the ARN of an SNS topic in aws_region, not a FIFO topic",
+        rules.matches("arn:aws:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}"),
+        default=None,
+    )
     image_retention_count: int = _setting(
         "a whole number from 10 to 1000", lambda value: 10 <= value <= 1000, default=100
     )
@@ -286,9 +291,10 @@ def _wrong_together(name: str, values: dict[str, Any]) -> list[str]:
         if problem := size_problem(*size):
             problems.append(f"{part}_cpu, {part}_memory: {problem}")
     problems += _wrong_network(values)
-    key = values.get("kms_key_arn")
-    if key and key.split(":")[3] != values["aws_region"]:
-        problems.append(f"kms_key_arn: a key of {values['aws_region']} is needed, as aws_region says")
+    for setting, thing in (("kms_key_arn", "key"), ("alarm_topic_arn", "topic")):
+        arn = values.get(setting)
+        if arn and arn.split(":")[3] != values["aws_region"]:
+            problems.append(f"{setting}: a {thing} of {values['aws_region']} is needed, as aws_region says")
     if (values.get("aws_endpoint_url") is not None) != (name == "local"):
         problems.append("aws_endpoint_url: only local has one, and local must have it; it points to the emulated AWS")
     return problems

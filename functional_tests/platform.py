@@ -116,17 +116,17 @@ class Platform:
         return f"http://127.0.0.1:{self.prefect_port}/api"
 
     def prefect(self, path: str, body: Any = None, method: str = "POST", **filters: Any) -> Any:
-        """What the Prefect API answers to a POST of a body, or of filters; asked without any of the project's code."""
+        """What the Prefect API answers to a body, or to filters; asked without any of the project's code."""
         cloud = self.prefect_url.startswith("https://api.prefect.cloud/")
         login = f"Bearer {self.key}" if cloud else f"Basic {base64.b64encode(self.key.encode()).decode()}"
         request = urllib.request.Request(
             self.prefect_url + path,
-            data=json.dumps(filters if body is None else body).encode() if method == "POST" else None,
+            data=json.dumps(filters if body is None else body).encode() if method != "GET" else None,
             method=method,
             headers={"Authorization": login, "Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+            return json.loads(answer.read() or "null")
 
     @property
     def agent_containers(self) -> list[Any]:

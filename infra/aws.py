@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import threading
 from typing import Any
 
 from environments.errors import PlatformError
@@ -12,6 +13,8 @@ from infra.roles import role_arn
 SESSION_SECONDS = 12 * 60 * 60
 ATTEMPTS = 8
 """Of each request, with growing pauses: about a minute in which AWS may throttle, fail or be out of reach."""
+_making = threading.RLock()
+"""Sessions of boto3 are not safe to share between threads while they make clients; clients are."""
 
 
 @functools.cache
@@ -22,26 +25,36 @@ def client(environment: Environment, service: str) -> Any:
         environment: whose account and region; in local its role is who asks.
         service: boto3's name of the service, such as `ecs`.
     """
-    import boto3
+    with _making:
+        return _session(environment).client(
+            service,
+            region_name=environment.aws_region,
+            endpoint_url=environment.aws_endpoint_url,
+            config=_config(environment),
+        )
+
+
+def _config(environment: Environment) -> Any:
     from botocore.config import Config
 
+    return Config(
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        connect_timeout=5,
+        read_timeout=30,
+        s3={"addressing_style": "path" if environment.is_local else "auto"},
+    )
+
+
+@functools.cache
+def _session(environment: Environment) -> Any:
+    """One session for all clients: each one reads the descriptions of AWS anew."""
+    import boto3
+
     keys = aws_variables(environment)
-    # A session of its own: boto3's default session is not safe to share between the threads of a deploy.
-    session: Any = boto3.session.Session(
+    return boto3.session.Session(
         aws_access_key_id=keys.get("AWS_ACCESS_KEY_ID"),
         aws_secret_access_key=keys.get("AWS_SECRET_ACCESS_KEY"),
         aws_session_token=keys.get("AWS_SESSION_TOKEN"),
-    )
-    return session.client(
-        service,
-        region_name=environment.aws_region,
-        endpoint_url=environment.aws_endpoint_url,
-        config=Config(
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            connect_timeout=5,
-            read_timeout=30,
-            s3={"addressing_style": "path" if environment.is_local else "auto"},
-        ),
     )
 
 
@@ -92,8 +105,8 @@ def aws_variables(environment: Environment) -> dict[str, str]:
 
 def forget_sessions() -> None:
     """Have clients and sessions made anew: those of an emulated AWS end with its process."""
-    client.cache_clear()
-    aws_variables.cache_clear()
+    for remembered in (client, _session, aws_variables):
+        remembered.cache_clear()
 
 
 def check_account(environment: Environment) -> None:

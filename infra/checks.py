@@ -3,18 +3,14 @@
 `invoke doctor` shows all of it; `deploy` and others raise one error that lists all that is wrong.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-
-from environments import console, local_stack
+from environments import checking, console, local_stack
+from environments.checking import Check, Finding
 from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
 from environments.secrets import AGENT_TOKEN, WORKFLOW_TOKEN, is_set, prefect_key
 from environments.settings import Environment
-from infra import aws, images, state, terraform_process
+from infra import aws, images, state, terraform, terraform_process
 from infra.roles import role_name
-
-Check = tuple[str, Callable[[Environment], str]]
 
 
 def checks(environment: Environment) -> list[Check]:
@@ -50,23 +46,22 @@ def ready(environment: Environment) -> Environment:
     return local_stack.require_running(environment)
 
 
-def results(environment: Environment) -> list[tuple[str, str, PlatformError | None]]:
-    """Run all checks side by side: title, what was found, and what is wrong if something is."""
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda check: _run(environment, check), checks(environment)))
+def results(environment: Environment) -> list[Finding]:
+    """Run all checks side by side."""
+    return checking.run(environment, checks(environment))
 
 
-def show(environment: Environment) -> int:
-    """Print every check and what to do about each that failed; gives 0 when all is well, else 1."""
+def show(environment: Environment, image_tag: str = "") -> int:
+    """Print every check and what to do about each that failed; gives 0 when all is well, else 1.
+
+    Args:
+        environment: which one.
+        image_tag: tag of the agent's image, to look for drift as well.
+    """
     found = results(environment)
-    console.table(
-        [("WRONG" if problem else "ok", title, problem.what if problem else text) for title, text, problem in found]
-    )
-    problems = _distinct(found)
-    for problem in problems:
-        console.say()
-        console.say(str(problem))
-    return 1 if problems else 0
+    if image_tag:
+        found += checking.run(environment, [("AWS as in the settings", lambda _: _no_drift(environment, image_tag))])
+    return checking.show(found)
 
 
 def require(environment: Environment) -> None:
@@ -76,7 +71,7 @@ def require(environment: Environment) -> None:
         PlatformError: at least one check failed; nothing has been changed.
     """
     account(environment)
-    problems = _distinct(results(environment))
+    problems = checking.problems(results(environment))
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -85,17 +80,14 @@ def require(environment: Environment) -> None:
     console.note("settings, tools, engine, credentials and Prefect are fine")
 
 
-def _distinct(found: list[tuple[str, str, PlatformError | None]]) -> list[PlatformError]:
-    """The problems; several checks can fail for one reason, such as no engine, which is told once."""
-    return list({str(problem): problem for _, _, problem in found if problem}.values())
-
-
-def _run(environment: Environment, check: Check) -> tuple[str, str, PlatformError | None]:
-    title, look = check
-    try:
-        return title, look(environment), None
-    except PlatformError as error:
-        return title, "", error
+def _no_drift(environment: Environment, image_tag: str) -> str:
+    if changes := terraform.drift(environment, image_tag):
+        raise PlatformError(
+            f"{len(changes)} resources differ from the settings",
+            "\n".join(changes),
+            f"invoke plan --env {environment.name} shows how; invoke deploy puts it right",
+        )
+    return "no changes"
 
 
 def _base_image(_: Environment) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from environments.settings import Environment
 from infra.roles import ROLES
-from infra.state import STATE_KEY, bucket_name
+from infra.state import LOCK_KEY, STATE_KEY, bucket_name
 
 Document = dict[str, Any]
 OF_ROLES = {"deploy": ("plan", "network", "roles", "deploy"), "register": ("register",), "plan": ("plan",)}
@@ -86,6 +86,7 @@ class _Names:
         place = f"{environment.aws_region}:{account}"
         self.bucket = f"arn:aws:s3:::{bucket_name(environment)}"
         self.state = f"{self.bucket}/{STATE_KEY}"
+        self.lock = f"{self.bucket}/{LOCK_KEY}"
         self.network = tuple(f"arn:aws:ec2:{place}:{kind}/*" for kind in EC2_KINDS.split())
         self.vpcs = f"arn:aws:ec2:{place}:vpc/*"
         self.clusters = f"arn:aws:ecs:{place}:cluster/{prefix}_*"
@@ -98,8 +99,10 @@ class _Names:
         self.images = f"arn:aws:ecr:{place}:repository/{environment.name}_*"
         self.every_repository = f"arn:aws:ecr:{place}:repository/*"
         self.roles = tuple(f"arn:aws:iam::{account}:role/{prefix}_{role}" for role in TASK_ROLES)
-        self.rule = f"arn:aws:events:{place}:rule/{prefix}_task_events"
-        self.queues = f"arn:aws:sqs:{place}:{prefix}_task_events*"
+        self.rules = f"arn:aws:events:{place}:rule/{prefix}_*"
+        self.queues = f"arn:aws:sqs:{place}:{prefix}_*"
+        self.alarms = f"arn:aws:cloudwatch:{place}:alarm:{prefix}_*"
+        self.every_alarm = f"arn:aws:cloudwatch:{place}:alarm:*"
         self.vpc = (f"arn:aws:ec2:{place}:vpc/{environment.vpc_id}",) if environment.vpc_id else ()
         self.key = environment.kms_key_arn or f"arn:aws:kms:{place}:key/*"
         self.secret = f"arn:aws:secretsmanager:{place}:secret:{prefix}_prefect_key*"
@@ -124,8 +127,10 @@ def _reads(environment: Environment) -> list[Document]:
         _allow("ReadLogGroups", "logs", "ListTagsForResource", name.logs),
         _allow("ReadRepository", "ecr", repository, name.agent_images),
         _allow("ReadRoles", "iam", roles, *name.roles),
-        _allow("ReadRule", "events", "DescribeRule ListTagsForResource ListTargetsByRule", name.rule),
+        _allow("ReadRules", "events", "DescribeRule ListTagsForResource ListTargetsByRule", name.rules),
         _allow("ReadQueues", "sqs", "GetQueueAttributes GetQueueUrl ListQueueTags", name.queues),
+        _allow("FindAlarms", "cloudwatch", "DescribeAlarms", name.every_alarm),
+        _allow("ReadAlarms", "cloudwatch", "ListTagsForResource", name.alarms),
         _allow("ReadSecret", "secretsmanager", "DescribeSecret GetResourcePolicy", name.secret),
         _allow("FindKey", "kms", "ListAliases", "*"),
         _allow("ReadKey", "kms", "DescribeKey", name.key, **key),
@@ -186,6 +191,8 @@ def _containers(environment: Environment) -> list[Document]:
         _allow("Login", "ecr", "GetAuthorizationToken", "*"),
         _allow("Images", "ecr", f"CreateRepository DeleteRepository {settings} {PUSH} {TAG}", name.agent_images),
         _allow("FindRepositories", "ecr", "DescribeRepositories ListTagsForResource", name.every_repository),
+        # Without a condition: a repository that is gone has no tags.
+        _allow("FindImages", "ecr", "DescribeImages", name.images),
         _allow("RemoveRepositories", "ecr", "DeleteRepository", name.images, StringEquals=of_register),
     ]
 
@@ -220,6 +227,7 @@ def _rest(environment: Environment) -> list[Document]:
         "AssociateKmsKey CreateLogGroup DeleteLogGroup DeleteRetentionPolicy DescribeLogStreams DisassociateKmsKey "
         f"FilterLogEvents GetLogEvents PutRetentionPolicy {TAG}"
     )
+    alarms = "DeleteAlarms DisableAlarmActions EnableAlarmActions PutMetricAlarm"
     by_secrets = {
         "kms:ViaService": f"secretsmanager.{environment.aws_region}.amazonaws.com",
         **_of_the_key(environment),
@@ -227,9 +235,10 @@ def _rest(environment: Environment) -> list[Document]:
     secret = f"CreateSecret DeleteSecret GetSecretValue PutSecretValue UpdateSecret {TAG}"
     return [
         _allow("WriteState", "s3", "PutObject", name.state),
-        _allow("LockState", "s3", "DeleteObject GetObject PutObject", f"{name.state}.tflock"),
+        _allow("LockState", "s3", "DeleteObject GetObject PutObject", name.lock),
         _allow("Logs", "logs", logs, name.logs),
-        _allow("Rule", "events", f"DeleteRule PutRule PutTargets RemoveTargets {TAG}", name.rule),
+        _allow("Rules", "events", f"DeleteRule PutRule PutTargets RemoveTargets {TAG}", name.rules),
+        _allow("Alarms", "cloudwatch", f"{alarms} {TAG}", name.alarms),
         _allow("Queues", "sqs", "CreateQueue DeleteQueue SetQueueAttributes TagQueue UntagQueue", name.queues),
         _allow("Secret", "secretsmanager", secret, name.secret),
         _allow("EncryptSecret", "kms", "Decrypt GenerateDataKey", name.key, StringEquals=by_secrets),

@@ -7,6 +7,7 @@ from environments.settings import Environment
 from infra.aws import client
 
 STATE_KEY = "terraform.tfstate"
+LOCK_KEY = f"{STATE_KEY}.tflock"
 
 
 def bucket_name(environment: Environment) -> str:
@@ -63,6 +64,23 @@ def has_bucket(environment: Environment) -> bool:
             raise
         return False
     return True
+
+
+def lock(environment: Environment) -> dict[str, Any] | None:
+    """What the run that holds the lock of the state says of itself: ID, Who, Created, Operation; None if nobody does.
+
+    Terraform keeps it beside the state: https://developer.hashicorp.com/terraform/language/backend/s3#state-locking
+    """
+    s3 = client(environment, "s3")
+    try:
+        held = s3.get_object(Bucket=bucket_name(environment), Key=LOCK_KEY)["Body"].read()
+    except s3.exceptions.NoSuchKey:
+        return None
+    try:
+        told = json.loads(held)
+    except ValueError:
+        told = None
+    return told if isinstance(told, dict) else {}
 
 
 def tls_only(bucket: str) -> dict[str, Any]:

@@ -116,6 +116,19 @@ def plan(environment: Environment, image_tag: str, out: Path | None = None) -> i
     return process.returncode
 
 
+def drift(environment: Environment, image_tag: str) -> list[str]:
+    """What apply would do, and to which resource; as `plan`, and nothing is printed."""
+    init(environment)
+    changes: list[str] = []
+
+    def watch(event: dict[str, Any]) -> None:
+        if event["type"] == "planned_change" and event["change"]["action"] != "read":
+            changes.append(f"{event['change']['action']} {event['change']['resource']['addr']}")
+
+    stream(environment, "plan", watch, lock=False, **inputs(environment, image_tag))
+    return changes
+
+
 def described(environment: Environment, saved: Path) -> dict[str, Any]:
     """A saved plan as data: https://developer.hashicorp.com/terraform/internals/json-format.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from environments.errors import PlatformError
 from environments.settings import Environment
-from infra.state import bucket_name
+from infra.state import LOCK_KEY, bucket_name
 
 NAME_TAKEN = re.compile("Already ?Exists|already exists|Duplicate|AlreadyAssociated|not idempotent|Subnet.Conflict")
 """What AWS says when something of a name, a place or a range that is asked for is there already."""
@@ -22,11 +22,7 @@ def failure(environment: Environment, command: str, words: str) -> PlatformError
         for name, value in re.findall(r"^\s*(ID|Who|Created|Operation):\s*(.+)$", words, re.MULTILINE)
     }
     if "Error acquiring the state lock" in words and held:
-        return PlatformError(
-            "another run holds the lock of this environment",
-            f"{held.get('Who')} since {held.get('Created')} ({held.get('Operation')})",
-            f"wait for it; if that run is dead for sure: invoke unlock {held.get('ID')} --env {environment.name}",
-        )
+        return lock_held(environment, held)
     if command == "init" and "bucket" in words and "does not exist" in words:
         return PlatformError(
             f"environment {environment.name} is not deployed",
@@ -44,6 +40,21 @@ def failure(environment: Environment, command: str, words: str) -> PlatformError
     changing = command in ("apply", "destroy")
     todo = "what is done stays done; once that is mended the same command goes on from there" if changing else ""
     return PlatformError(f"terraform {command} failed", words, todo)
+
+
+def lock_held(environment: Environment, held: dict[str, Any]) -> PlatformError:
+    """The error for a lock that another run holds, or held when it died: Terraform's own words on it, by name."""
+    known = {"Who", "Created", "Operation", "ID"} <= held.keys()
+    return PlatformError(
+        "another run holds the lock of this environment",
+        f"{held['Who']} since {held['Created']} ({held['Operation']})" if known else "the lock does not say which",
+        "wait for it; if that run is dead for sure: "
+        + (
+            f"invoke unlock {held['ID']} --env {environment.name}"
+            if known
+            else f"delete {LOCK_KEY} of the state bucket"
+        ),
+    )
 
 
 def diagnostic(event: dict[str, Any]) -> list[str]:

@@ -279,6 +279,21 @@ variable "kms_key_arn" {
   }
 }
 
+variable "alarm_topic_arn" {
+  description = <<-TEXT
+    SNS topic that alarms tell: no agent runs, agents crash in a loop, task state changes that nobody could process. Its
+    access policy must let CloudWatch publish, and if it is encrypted its KMS key policy, too. Without, alarms are there
+    and `invoke status` shows them.
+  TEXT
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.alarm_topic_arn == null || can(regex("^arn:aws:sns:${var.aws_region}:[0-9]{12}:[A-Za-z0-9_-]{1,256}$", var.alarm_topic_arn))
+    error_message = "alarm_topic_arn must be the ARN of an SNS topic in aws_region that is not a FIFO topic."
+  }
+}
+
 variable "image_retention_count" {
   description = "How many images each ECR repository keeps, the agent's and those of workflows; what a deployment runs must be among them."
   type        = number

@@ -36,6 +36,7 @@ provider "aws" {
     for_each = var.aws_endpoint_url[*]
 
     content {
+      cloudwatch     = endpoints.value
       ec2            = endpoints.value
       ecr            = endpoints.value
       ecs            = endpoints.value

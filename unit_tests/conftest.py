@@ -73,8 +73,7 @@ def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     # The descriptions of AWS's services are large; reading them for every client is most of the time of these tests.
     monkeypatch.setattr(botocore.session, "create_loader", lambda *_: _LOADER)
-    aws.client.cache_clear()
-    aws.aws_variables.cache_clear()
+    aws.forget_sessions()
     settings.load.cache_clear()
 
 

@@ -28,6 +28,7 @@ class Ecs:
 
     def __init__(self, outputs: Outputs) -> None:
         self.updates: list[dict[str, Any]] = []
+        self.expected: list[bool] = []
         self.looks_until_steady = 0
         self.tasks: dict[str, list[dict[str, Any]]] = {"RUNNING": [], "STOPPED": []}
         self.service: dict[str, Any] = {
@@ -90,6 +91,7 @@ def ecs(outputs: Outputs, monkeypatch: pytest.MonkeyPatch) -> Ecs:
     fake = Ecs(outputs)
     fake.tasks["RUNNING"] = [_running("one", outputs.agent_task_definition_arn)]
     monkeypatch.setattr(rollout, "client", lambda *_: fake)
+    monkeypatch.setattr(rollout, "expect_agent", lambda _, expected: fake.expected.append(expected))
     monkeypatch.setattr(rollout, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(rollout, "STEADY_TIMEOUT_SECONDS", 5)
     monkeypatch.setattr(rollout, "BACK_TIMEOUT_SECONDS", 0.05)
@@ -161,6 +163,18 @@ def test_agent_that_is_started_or_stopped_stays_at_its_revision(
     rollout.scale(environment, count)
 
     assert [(update["taskDefinition"], update["desiredCount"]) for update in ecs.updates] == [(OLD, count)]
+
+
+@pytest.mark.parametrize(("count", "expected"), [(0, False), (1, True)])
+def test_alarm_rings_only_for_an_agent_that_is_not_down_on_purpose(
+    environment: Environment, outputs: Outputs, ecs: Ecs, count: int, expected: bool
+) -> None:
+    """Also where nothing has to move: an agent may be down since the first deploy."""
+    ecs.service |= {"desiredCount": count, "runningCount": count}
+    ecs.tasks["RUNNING"] = ecs.tasks["RUNNING"][:count]
+    rollout.move(environment, outputs.agent_task_definition_arn, count)
+
+    assert ecs.expected == [expected]
 
 
 def test_rollout_waits_until_ecs_calls_it_completed(environment: Environment, outputs: Outputs, ecs: Ecs) -> None:
@@ -425,20 +439,20 @@ def test_ids_of_running_tasks_are_the_last_part_of_their_arns(environment: Envir
     assert rollout.running_tasks(environment) == ["one"]
 
 
-def test_only_agents_that_prefect_shows_online_count(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefect.client.schemas.objects import WorkerStatus
-
+def test_all_agents_that_prefect_shows_online_count(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     beat = datetime(2026, 1, 1, tzinfo=UTC)
-    workers = [
-        types.SimpleNamespace(name="one", status=WorkerStatus.ONLINE, last_heartbeat_time=beat),
-        types.SimpleNamespace(name="two", status=WorkerStatus.OFFLINE, last_heartbeat_time=beat),
-    ]
+    workers = [types.SimpleNamespace(name=f"agent-{number}", last_heartbeat_time=beat) for number in range(450)]
+
+    def read(pool: str, which: Any, offset: int, limit: int) -> list[Any]:
+        assert which.status.any_ == ["ONLINE"]
+        assert limit <= 200, "Prefect refuses more"
+        return workers[offset : offset + limit] if pool == environment.prefix else []
 
     @contextlib.contextmanager
     def client(*_: Any) -> Iterator[Any]:
-        yield types.SimpleNamespace(read_workers_for_work_pool=lambda pool: workers if "dev_" in pool else [])
+        yield types.SimpleNamespace(read_workers_for_work_pool=read)
 
     monkeypatch.setattr(rollout, "prefect_client", client)
 
-    assert rollout.online_agents(environment) == {"one": beat}
+    assert rollout.online_agents(environment) == {worker.name: beat for worker in workers}
     assert rollout.online_agents(dataclasses.replace(environment, name="prod")) == {}

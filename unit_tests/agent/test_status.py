@@ -1,158 +1,100 @@
 import json
-import types
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from agent import rollout, status, summary
-from agent.status import Component
+from agent import status, summary
+from environments.checking import Check, Finding
 from environments.errors import PlatformError
 from environments.settings import Environment
 
-Aws = Callable[[str], Any]
-NAME = "dev_dataflow_automation_agent"
-
 
 @pytest.fixture
-def online(monkeypatch: pytest.MonkeyPatch) -> dict[str, datetime]:
-    """The agents that Prefect shows; empty at first."""
-    agents: dict[str, datetime] = {}
-    monkeypatch.setattr(status, "online_agents", lambda _: agents)
-    return agents
+def have(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Environment], str]], None]:
+    """Put one check, called `part`, in place of the real ones."""
+    monkeypatch.setattr(status.aws_health, "missing_images", lambda _, images: [i for i in images if "gone" in i])
+
+    def put(check: Callable[[Environment], str]) -> None:
+        checks: list[Check] = [("part", check)]
+        monkeypatch.setattr(status, "CHECKS", checks)
+
+    return put
 
 
-def _deploy(aws_mocked: Aws, count: int) -> None:
-    ecs = aws_mocked("ecs")
-    ecs.create_cluster(clusterName=NAME)
-    ecs.register_task_definition(family=NAME, containerDefinitions=[{"name": "agent", "image": "x", "memory": 512}])
-    ecs.create_service(cluster=NAME, serviceName=NAME, taskDefinition=NAME, desiredCount=count)
+def _raising(error: Exception) -> Callable[[Environment], str]:
+    def check(_: Environment) -> str:
+        raise error
+
+    return check
 
 
-def _by_name(environment: Environment) -> dict[str, Component]:
-    return {part.name: part for part in status.components(environment)}
+def _aws_error(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, "DescribeServices")
 
 
-def test_environment_without_a_cluster_is_not_deployed(
-    environment: Environment, aws_mocked: Aws, online: dict[str, datetime]
-) -> None:
-    part = _by_name(environment)["agent at ECS"]
-
-    assert not part.ok
-    assert "not deployed" in part.state
-    assert "invoke deploy" in part.state
-
-
-def test_cluster_without_its_service_is_not_deployed(
-    environment: Environment, aws_mocked: Aws, online: dict[str, datetime]
-) -> None:
-    aws_mocked("ecs").create_cluster(clusterName=NAME)
-
-    assert "not deployed" in _by_name(environment)["agent at ECS"].state
-
-
-def test_service_that_was_deleted_is_not_deployed(
-    environment: Environment, aws_mocked: Aws, online: dict[str, datetime], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """ECS shows a deleted service for a while, as inactive."""
-    gone = {"status": "INACTIVE", "desiredCount": 0, "runningCount": 0, "taskDefinition": f"{NAME}:1"}
-    ecs = types.SimpleNamespace(describe_services=lambda **_: {"services": [gone]})
-    monkeypatch.setattr(rollout, "client", lambda *_: ecs)
-
-    assert "not deployed" in status._service(environment).state
-
-
-def test_agent_that_is_down_on_purpose_says_how_to_start_it(
-    environment: Environment, aws_mocked: Aws, online: dict[str, datetime]
-) -> None:
-    _deploy(aws_mocked, 0)
-    part = _by_name(environment)["agent at ECS"]
-
-    assert not part.ok
-    assert "invoke agent --up" in part.state
-
-
-def test_agent_with_tasks_missing_is_not_well(
-    environment: Environment, aws_mocked: Aws, online: dict[str, datetime]
-) -> None:
-    _deploy(aws_mocked, 3)
-    part = _by_name(environment)["agent at ECS"]
-
-    assert not part.ok
-    assert "of 3 running, revision 1" in part.state
-
-
-def test_agents_of_running_tasks_are_named_when_prefect_shows_them_online(
-    environment: Environment, aws_mocked: Aws, online: dict[str, datetime], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(status, "running_tasks", lambda _: ["one", "two"])
-    before = _by_name(environment)["agent at Prefect"]
-    online.update({f"{environment.prefix}_{task}": datetime.now(UTC) for task in ("one", "stopped")})
-    after = _by_name(environment)["agent at Prefect"]
-
-    assert (before.ok, before.state) == (False, "none online")
-    assert after.ok
-    assert f"{environment.prefix}_one" in after.state
-    assert "two" not in after.state
-    assert "stopped" not in after.state
-
-
-def test_prefect_that_does_not_answer_is_told_and_not_raised(
-    environment: Environment, aws_mocked: Aws, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unreachable(_: Environment) -> None:
-        raise PlatformError("Prefect is out of reach", "no route")
-
-    monkeypatch.setattr(status, "online_agents", unreachable)
-    part = _by_name(environment)["Prefect project"]
-
-    assert (part.ok, part.state) == (False, "Prefect is out of reach: no route")
-
-
-def test_project_that_is_missing_is_not_deployed(
-    environment: Environment, aws_mocked: Aws, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _not_found() -> Exception:
     from prefect.exceptions import ObjectNotFound
 
-    def missing(_: Environment) -> None:
-        raise ObjectNotFound(Exception("404"))
-
-    monkeypatch.setattr(status, "online_agents", missing)
-
-    assert "not deployed" in _by_name(environment)["Prefect project"].state
+    return ObjectNotFound(Exception("404"))
 
 
-def test_credentials_that_are_refused_are_told_and_not_raised(
-    environment: Environment, monkeypatch: pytest.MonkeyPatch, online: dict[str, datetime]
+@pytest.mark.parametrize(
+    "error",
+    [*map(_aws_error, sorted(status.GONE)), _not_found()],
+    ids=lambda error: error.response["Error"]["Code"] if isinstance(error, ClientError) else "Prefect",
+)
+def test_part_that_is_missing_is_not_deployed(
+    environment: Environment, have: Callable[..., None], error: Exception
 ) -> None:
-    from botocore.exceptions import NoCredentialsError
+    have(_raising(error))
+    part = status.look(environment, {})[0]
 
-    class Refused:
-        def describe_services(self, **_: Any) -> None:
-            raise NoCredentialsError
+    assert (part.name, part.ok, part.state) == ("part", False, "not deployed")
+    assert "invoke deploy --env dev" in part.todo
 
-        list_tasks = describe_services
 
-    monkeypatch.setattr(rollout, "client", lambda *_: Refused())
-    part = _by_name(environment)["agent at ECS"]
+def test_refusal_of_aws_is_not_taken_for_a_missing_part(environment: Environment, have: Callable[..., None]) -> None:
+    have(_raising(_aws_error("AccessDeniedException")))
+    part = status.look(environment, {})[0]
 
     assert not part.ok
-    assert "credentials" in part.state
+    assert part.state != "not deployed"
+    assert "AccessDeniedException" in part.why
+
+
+def test_what_a_check_says_is_told_in_full(environment: Environment, have: Callable[..., None]) -> None:
+    have(_raising(PlatformError("Prefect is out of reach", "no route", "wait")))
+
+    assert status.look(environment, {})[0] == Finding("part", False, "Prefect is out of reach", "no route", "wait")
+
+
+def test_workflows_whose_image_is_gone_are_named(environment: Environment, have: Callable[..., None]) -> None:
+    have(lambda _: "fine")
+    images = {"sales/dev": "etl@gone", "stock/dev": "etl@gone", "etl/dev": "etl@there"}
+    [_, fine], [_, wrong] = (status.look(environment, found) for found in ({"etl/dev": "etl@there"}, images))
+
+    assert (fine.name, fine.ok, fine.state) == ("workflow images", True, "1 in ECR")
+    assert wrong.state == "1 not in ECR"
+    assert "sales/dev, stock/dev" in wrong.why
+    assert "etl/dev" not in wrong.why
+    assert "invoke register" in wrong.todo
 
 
 def test_when_the_servers_of_local_are_down_nobody_is_asked(
-    local: Environment, monkeypatch: pytest.MonkeyPatch
+    local: Environment, have: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(status.local_stack, "state", lambda _: {"emulated AWS": "stopped", "Prefect server": "running"})
-    parts = _by_name(local)
+    have(lambda _: pytest.fail("was asked"))
 
-    assert parts["emulated AWS"] == Component("emulated AWS", False, "stopped; invoke deploy starts it")
-    assert parts["Prefect server"].ok
-    assert not any(part.ok for name, part in parts.items() if name != "Prefect server")
+    assert status.look(local, {}) == [
+        Finding("emulated AWS", False, "stopped", todo="invoke deploy starts it"),
+        Finding("Prefect server", True, "running"),
+    ]
 
 
-PARTS = [Component("agent", True, "1 of 1 running"), Component("Prefect project", True, "x")]
+PARTS = [Finding("agent", True, "1 of 1 running"), Finding("Prefect project", True, "x")]
 WORKFLOW = {"name": "sales", "version": "abc", "last_run": "COMPLETED"}
 
 
@@ -161,19 +103,20 @@ WORKFLOW = {"name": "sales", "version": "abc", "last_run": "COMPLETED"}
 def test_exit_code_is_0_when_all_are_well(
     environment: Environment, capsys: pytest.CaptureFixture[str], as_json: bool, ok: bool, code: int
 ) -> None:
-    parts = [*PARTS, Component("agent at Prefect", ok, "state")]
+    parts = [*PARTS, Finding("agent at Prefect", ok, "state", "why", "do this")]
 
     assert summary.show_status(environment, parts, [WORKFLOW], as_json) == code
     printed = capsys.readouterr().out
     assert all(part.name in printed for part in parts)
     assert "sales" in printed
+    assert ("do this" in printed) is (as_json or not ok)
 
 
 def test_json_is_json_and_nothing_else(environment: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     summary.show_status(environment, PARTS, [WORKFLOW], True)
-    told = json.loads(capsys.readouterr().out)
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
 
     assert told["environment"] == "dev"
     assert told["ok"] is True
     assert told["workflows"] == [WORKFLOW]
-    assert told["components"][0] == {"name": "agent", "ok": True, "state": "1 of 1 running"}
+    assert told["components"][0] == {"name": "agent", "ok": True, "state": "1 of 1 running", "why": "", "todo": ""}

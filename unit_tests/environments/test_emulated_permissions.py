@@ -11,6 +11,7 @@ from environments.emulated_permissions import EC2_MAKES, SPECIAL, Permission, Re
 
 PLACE = "eu-west-1:123456789012"
 ECS, EC2, ECR, LOGS, EVENTS = (f"arn:aws:{service}:{PLACE}:" for service in ("ecs", "ec2", "ecr", "logs", "events"))
+CLOUDWATCH = f"arn:aws:cloudwatch:{PLACE}:"
 ROLE = "arn:aws:iam::123456789012:role/"
 IN_WORK = {"ecs:cluster": f"{ECS}cluster/flows"}
 IN_DEFAULT = {"ecs:cluster": f"{ECS}cluster/default"}
@@ -151,6 +152,35 @@ def test_logs_ask_for_group_or_stream(
 )
 def test_events_ask_for_the_rule(operation: str, parameters: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert _needed("events", operation, parameters) == [(action, arn, {}) for action, arn in expected]
+
+
+@pytest.mark.parametrize(
+    ("operation", "parameters", "expected"),
+    [
+        ("DescribeAlarms", {}, [("DescribeAlarms", "alarm:*")]),
+        ("DescribeAlarms", {"AlarmNamePrefix": "a"}, [("DescribeAlarms", "alarm:*")]),
+        ("DescribeAlarms", {"AlarmNames": ["a", "b"]}, [("DescribeAlarms", "alarm:a"), ("DescribeAlarms", "alarm:b")]),
+        ("DeleteAlarms", {"AlarmNames.member.1": ["a"]}, [("DeleteAlarms", "alarm:a")]),
+        ("PutMetricAlarm", {"AlarmName": "a"}, [("PutMetricAlarm", "alarm:a")]),
+        (
+            "PutMetricAlarm",
+            {"AlarmName": "a", "Tags": TAGS},
+            [("PutMetricAlarm", "alarm:a"), ("TagResource", "alarm:a")],
+        ),
+        (
+            "PutMetricAlarm",
+            {"AlarmName": "a", "Tags.member.1.Key": "k"},
+            [("PutMetricAlarm", "alarm:a"), ("TagResource", "alarm:a")],
+        ),
+        ("TagResource", {"ResourceARN": f"{CLOUDWATCH}alarm:a"}, [("TagResource", "alarm:a")]),
+    ],
+)
+def test_cloudwatch_asks_for_each_alarm(
+    operation: str, parameters: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    wanted = [(f"cloudwatch:{action}", f"{CLOUDWATCH}{alarm}", {}) for action, alarm in expected]
+
+    assert _needed("cloudwatch", operation, parameters) == wanted
 
 
 @pytest.fixture

@@ -35,6 +35,17 @@ def test_own_server_gets_the_key_as_auth_string(own_server: Environment, http_se
     assert headers["Authorization"] == "Basic " + base64.b64encode(b"admin:secret-word").decode()
 
 
+def test_another_key_is_tried_in_place_of_that_of_this_machine(own_server: Environment, http_server: Server) -> None:
+    http_server.answer(401)
+    with pytest.raises(PlatformError) as caught:
+        check_prefect(own_server, key="agent:stored-word", todo="store another one")
+    [(_, _, headers)] = http_server.requests
+
+    assert headers["Authorization"] == "Basic " + base64.b64encode(b"agent:stored-word").decode()
+    assert caught.value.todo == "store another one"
+    assert "stored-word" not in str(caught.value)
+
+
 @USES
 @pytest.mark.parametrize("code", [401, 403])
 def test_key_that_is_not_accepted_names_the_variable_and_not_the_key(

@@ -177,6 +177,8 @@ def test_wrong_type_says_which_type_is_wanted(root: Path, setting: str, value: s
         ("workflow_policy_arns", "[" + ", ".join(f'"arn:aws:iam::aws:policy/{n}"' for n in range(11)) + "]"),
         ("kms_key_arn", '"alias/mine"'),
         ("kms_key_arn", '"arn:aws:kms:eu-west-1:123456789012:alias/mine"'),
+        ("alarm_topic_arn", '"alarms"'),
+        ("alarm_topic_arn", '"arn:aws:sns:eu-west-1:123456789012:alarms.fifo"'),
         ("extra_tags", '{ Environment = "other" }'),
         ("extra_tags", '{ Name = "x" }'),
         ("extra_tags", '{ team = "a", Team = "b" }'),
@@ -209,6 +211,7 @@ def test_value_out_of_range_is_shown_with_what_is_allowed(root: Path, setting: s
         ("vpc_cidr", '"172.31.255.0/24"'),
         ("vpc_cidr", '"10.255.0.0/16"'),
         ("execution_environment", '"ecs_fargate_spot"'),
+        ("alarm_topic_arn", '"arn:aws:sns:eu-west-1:999999999999:A-b_1"'),
         ("log_retention_days", "3653"),
     ],
 )
@@ -368,6 +371,7 @@ def _existing(**changes: str | None) -> dict[str, str | None]:
 
 
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/mrk-0123456789abcdef0123456789abcdef"
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:alarms"
 
 
 @pytest.mark.parametrize(
@@ -384,6 +388,7 @@ KEY = "arn:aws:kms:eu-west-1:123456789012:key/mrk-0123456789abcdef0123456789abcd
         ({"network": '"public"', "nat_gateway_count": "1"}, "nat_gateway_count: network public has none"),
         ({"network": '"private_endpoints"'}, "network: Prefect Cloud can't be reached from private_endpoints"),
         ({"kms_key_arn": f'"{KEY}"', "aws_region": '"eu-west-2"'}, "kms_key_arn: a key of eu-west-2 is needed"),
+        ({"alarm_topic_arn": f'"{TOPIC}"', "aws_region": '"eu-west-2"'}, "alarm_topic_arn: a topic of eu-west-2"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(

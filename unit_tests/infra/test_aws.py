@@ -1,8 +1,10 @@
 import dataclasses
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -117,3 +119,13 @@ def test_request_that_aws_did_not_answer_well_is_repeated(
 
     assert client(away, "ecs").describe_services(services=["x"])["services"] == []
     assert len(http_server.requests) == aws.ATTEMPTS
+
+
+def test_clients_that_are_made_side_by_side_share_one_session(local: Environment) -> None:
+    """A session each would read the descriptions of AWS again and again; a role would be taken on for each."""
+    services = ["ecs", "ecr", "sqs", "s3"] * 2
+    with mock.patch("boto3.session.Session", side_effect=boto3.session.Session) as made, ThreadPoolExecutor(8) as pool:
+        clients = list(pool.map(lambda service: client(local, service), services))
+
+    assert made.call_count == 2, "one of root, which takes the role on, and one of the role"
+    assert [each.meta.service_model.service_name for each in clients] == services

@@ -4,6 +4,7 @@ from collections.abc import Callable
 import pytest
 from botocore.exceptions import ClientError
 
+from environments.checking import Check, Finding
 from environments.errors import PlatformError
 from environments.settings import Environment
 from infra import checks, state
@@ -18,7 +19,7 @@ def _wrong(what: str) -> Callable[[Environment], str]:
 
 
 @pytest.fixture
-def have(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[checks.Check]], None]:
+def have(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Check]], None]:
     """Put other checks in place of the real ones; the account is the right one."""
     monkeypatch.setattr(checks.aws, "check_account", lambda _: None)
     return lambda made: monkeypatch.setattr(checks, "checks", lambda _: made)
@@ -38,7 +39,7 @@ def test_wrong_account_is_told_alone_and_first(
     assert looked == []
 
 
-def test_all_problems_are_told_at_once(environment: Environment, have: Callable[[list[checks.Check]], None]) -> None:
+def test_all_problems_are_told_at_once(environment: Environment, have: Callable[[list[Check]], None]) -> None:
     have([("one", _wrong("one")), ("fine", lambda _: "fine"), ("two", _wrong("two"))])
     with pytest.raises(PlatformError) as caught:
         checks.require(environment)
@@ -50,7 +51,7 @@ def test_all_problems_are_told_at_once(environment: Environment, have: Callable[
     assert "fine" not in caught.value.why
 
 
-def test_single_problem_is_told_as_it_is(environment: Environment, have: Callable[[list[checks.Check]], None]) -> None:
+def test_single_problem_is_told_as_it_is(environment: Environment, have: Callable[[list[Check]], None]) -> None:
     have([("one", _wrong("one")), ("fine", lambda _: "fine")])
     with pytest.raises(PlatformError) as caught:
         checks.require(environment)
@@ -62,7 +63,7 @@ def test_when_all_is_well_nothing_is_raised(environment: Environment, have: Call
     have([("one", lambda _: "1")])
     checks.require(environment)
 
-    assert checks.results(environment) == [("one", "1", None)]
+    assert checks.results(environment) == [Finding("one", True, "1")]
 
 
 def test_one_cause_of_several_problems_is_told_once(environment: Environment, have: Callable[..., None]) -> None:
@@ -139,3 +140,22 @@ def test_bucket_that_may_not_be_looked_at_says_which_role_may(
         dict(checks.checks(environment))["Account's set-up"](environment)
 
     assert "dev_dataflow_automation_deploy" in caught.value.todo
+
+
+def test_drift_is_looked_for_when_it_is_asked_for(
+    environment: Environment,
+    have: Callable[[list[Check]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    have([("one", lambda _: "1")])
+    monkeypatch.setattr(checks.terraform, "drift", lambda *_: ["update aws_sqs_queue.task_events"])
+
+    assert checks.show(environment) == 0
+    assert checks.show(environment, "0123456789abcdef") == 1
+    printed = capsys.readouterr().out
+    assert "1 resources differ" in printed
+    assert "update aws_sqs_queue.task_events" in printed
+    assert "invoke plan --env dev" in printed
+    monkeypatch.setattr(checks.terraform, "drift", lambda *_: [])
+    assert checks.show(environment, "0123456789abcdef") == 0

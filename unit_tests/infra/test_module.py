@@ -17,6 +17,7 @@ TEXT = "\n".join(file.read_text(encoding="utf-8") for file in FILES)
 SERVICE_OF = {
     "cloudwatch_event": "events",
     "cloudwatch_log": "logs",
+    "cloudwatch_metric_alarm": "cloudwatch",
     "ecr": "ecr",
     "ecs": "ecs",
     "iam": "iam",
@@ -80,7 +81,8 @@ def test_every_log_group_and_the_key_are_encrypted_with_the_key_of_the_environme
 
 def test_everything_that_has_a_name_begins_with_the_environments() -> None:
     """The policies of the roles hold by that."""
-    names = [str(body["name"]) for _, _, body in _bodies("resource") if "name" in body]
+    bodies = [body for _, _, body in _bodies("resource")]
+    names = [str(body[key]) for body in bodies for key in ("name", "alarm_name") if key in body]
     inside_a_role = {"start_tasks", "run_workflows", "write_flow_logs"}
     ours = re.compile(r"(\$\{)?(local\.(prefix|task_events)|aws_)")
 

@@ -30,7 +30,10 @@ WITHOUT_RESOURCE = {
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 """
-READS_OF_OTHERS = {"ec2:DescribeVpcAttribute", "ecr:DescribeRepositories", "ecr:ListTagsForResource"}
+READS_OF_OTHERS = {
+    *("ec2:DescribeVpcAttribute", "ecr:DescribeRepositories", "ecr:ListTagsForResource"),
+    "cloudwatch:DescribeAlarms",
+}
 """Read what is nobody's secret, before it is known whose it is."""
 IAM_OF_DEPLOY = {
     *("CreateRole", "PutRolePermissionsBoundary", "PutRolePolicy"),

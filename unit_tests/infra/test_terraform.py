@@ -425,6 +425,23 @@ def test_plan_asks_nobody_and_locks_nothing(environment: Environment, fake_terra
     assert fake_terraform.calls() == ["init", "plan"]
 
 
+def test_drift_names_what_would_change_and_prints_and_locks_nothing(
+    environment: Environment, fake_terraform: FakeTerraform, capfd: pytest.CaptureFixture[str]
+) -> None:
+    changes = [("update", "aws_sqs_queue.task_events"), ("create", 'aws_iam_role.this["agent_task"]')]
+    planned = [
+        {"type": "planned_change", "change": {"action": what, "resource": {"addr": which}}} for what, which in changes
+    ]
+    reads = {**planned[0], "change": {"action": "read", "resource": {"addr": "data.aws_iam_policy_document.x"}}}
+    fake_terraform.answers("plan", _lines(reads, *planned, _summary(2)))
+
+    assert terraform.drift(environment, TAG) == [f"{what} {which}" for what, which in changes]
+    assert {"-lock=false", "-input=false", f"-var=agent_image_tag={TAG}"} <= set(fake_terraform.arguments("plan"))
+    assert capfd.readouterr().out == ""
+    fake_terraform.answers("plan", _lines(_summary(0)))
+    assert terraform.drift(environment, TAG) == []
+
+
 def test_plan_is_saved_where_it_is_wanted(
     environment: Environment, fake_terraform: FakeTerraform, tmp_path: Path
 ) -> None:

@@ -1,0 +1,61 @@
+"""Looks at several things side by side; each is well, or wrong with why, and what to do about it.
+
+A check is a title and a function that tells in a few words what it found, or raises. `invoke status` (how is the
+environment?) and `invoke doctor` (can this machine work on it?) are tables of checks.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from environments import console
+from environments.errors import PlatformError
+from environments.settings import Environment
+
+Check = tuple[str, Callable[[Environment], str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What a check found: whether that is well, its state in a few words, and if it is not well why and what to do."""
+
+    name: str
+    ok: bool
+    state: str
+    why: str = ""
+    todo: str = ""
+
+    @property
+    def problem(self) -> PlatformError:
+        """What is wrong, as an error."""
+        return PlatformError(self.state, self.why, self.todo)
+
+
+def run(environment: Environment, checks: Sequence[Check]) -> list[Finding]:
+    """Run all checks side by side; one that breaks is wrong, and none of them ends the others."""
+    with ThreadPoolExecutor(max(1, len(checks))) as pool:
+        return list(pool.map(lambda check: _run(environment, *check), checks))
+
+
+def problems(findings: Sequence[Finding]) -> list[PlatformError]:
+    """What is wrong; several checks can fail for one reason, such as no engine, which is told once."""
+    wrong = [finding.problem for finding in findings if not finding.ok]
+    return list({str(problem): problem for problem in wrong}.values())
+
+
+def show(findings: Sequence[Finding]) -> int:
+    """Print every finding and what to do about each that is wrong; gives 0 when all is well, else 1."""
+    console.table([("ok" if finding.ok else "WRONG", finding.name, finding.state) for finding in findings])
+    wrong = problems(findings)
+    for problem in wrong:
+        console.say()
+        console.say_problem(problem)
+    return 1 if wrong else 0
+
+
+def _run(environment: Environment, name: str, look: Callable[[Environment], str]) -> Finding:
+    try:
+        return Finding(name, True, look(environment))
+    except Exception as error:
+        problem = console.explained(error)
+        return Finding(name, False, problem.what, problem.why, problem.todo)

@@ -1,0 +1,124 @@
+# Alarms for what nobody looks at by night. They tell the SNS topic of the settings, if there is one, when something goes
+# wrong and when it is well again; `invoke status` shows those that ring in any case. An alarm costs about $0.10 a month.
+
+locals {
+  alarms = {
+    # No metrics come while no task runs, so that missing ones mean that none does:
+    # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Container-Insights-metrics-ECS.html
+    # `invoke agent --down` switches this alarm's actions off, and whatever starts the agent on (infra/alarms.py).
+    agent_down = {
+      description = "No agent runs; workflows wait. invoke status --env ${var.environment} tells why."
+      namespace   = "ECS/ContainerInsights"
+      metric      = "RunningTaskCount"
+      dimensions  = { ClusterName = aws_ecs_cluster.this["agent"].name, ServiceName = aws_ecs_service.agent.name }
+      statistic   = "Maximum"
+      comparison  = "LessThanThreshold"
+      threshold   = 1
+      period      = 60
+      periods     = 5
+      missing     = "breaching"
+    }
+
+    # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html
+    agent_crash_loop = {
+      description = "Agents stop by themselves again and again. invoke logs agent --env ${var.environment} shows their last words."
+      namespace   = "AWS/Events"
+      metric      = "Invocations"
+      dimensions  = { RuleName = aws_cloudwatch_event_rule.agent_crashes.name }
+      statistic   = "Sum"
+      comparison  = "GreaterThanOrEqualToThreshold"
+      threshold   = 3
+      period      = 900
+      periods     = 1
+      missing     = "notBreaching"
+    }
+
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+    dead_letters = {
+      description = "The agent could not process task state changes. invoke status --env ${var.environment} says what to do."
+      namespace   = "AWS/SQS"
+      metric      = "ApproximateNumberOfMessagesVisible"
+      dimensions  = { QueueName = aws_sqs_queue.dead_letters.name }
+      statistic   = "Maximum"
+      comparison  = "GreaterThanThreshold"
+      threshold   = 0
+      period      = 300
+      periods     = 1
+      missing     = "notBreaching"
+    }
+  }
+  alarm_actions = var.alarm_topic_arn == null ? [] : [var.alarm_topic_arn]
+}
+
+resource "aws_cloudwatch_metric_alarm" "this" {
+  for_each = local.alarms
+
+  alarm_name          = "${local.prefix}_${each.key}"
+  alarm_description   = each.value.description
+  namespace           = each.value.namespace
+  metric_name         = each.value.metric
+  dimensions          = each.value.dimensions
+  statistic           = each.value.statistic
+  comparison_operator = each.value.comparison
+  threshold           = each.value.threshold
+  period              = each.value.period
+  evaluation_periods  = each.value.periods
+  treat_missing_data  = each.value.missing
+  alarm_actions       = local.alarm_actions
+  ok_actions          = local.alarm_actions
+
+  lifecycle {
+    ignore_changes = [actions_enabled]
+  }
+}
+
+# Tasks of the agent that stopped by themselves: neither a rollout nor a person stopped them. The queue is there for
+# EventBridge to count deliveries, and keeps for two weeks what ECS forgets after an hour.
+resource "aws_cloudwatch_event_rule" "agent_crashes" {
+  name        = "${local.prefix}_agent_crashes"
+  description = "Tasks of the agent that stopped by themselves"
+
+  event_pattern = jsonencode({
+    source      = ["aws.ecs"]
+    detail-type = ["ECS Task State Change"]
+    detail = {
+      clusterArn = [aws_ecs_cluster.this["agent"].arn]
+      lastStatus = ["STOPPED"]
+      stopCode   = ["EssentialContainerExited", "TaskFailedToStart"]
+    }
+  })
+}
+
+resource "aws_cloudwatch_event_target" "agent_crashes" {
+  rule = aws_cloudwatch_event_rule.agent_crashes.name
+  arn  = aws_sqs_queue.agent_crashes.arn
+}
+
+resource "aws_sqs_queue" "agent_crashes" {
+  name                      = "${local.prefix}_agent_crashes"
+  sqs_managed_sse_enabled   = true
+  message_retention_seconds = 14 * 24 * 60 * 60
+}
+
+resource "aws_sqs_queue_policy" "agent_crashes" {
+  queue_url = aws_sqs_queue.agent_crashes.id
+  policy    = data.aws_iam_policy_document.agent_crashes_queue.json
+}
+
+data "aws_iam_policy_document" "agent_crashes_queue" {
+  statement {
+    actions   = ["sqs:SendMessage"]
+    resources = [aws_sqs_queue.agent_crashes.arn]
+
+    principals {
+      type        = "Service"
+      identifiers = ["events.amazonaws.com"]
+    }
+
+    condition {
+      test     = "ArnEquals"
+      variable = "aws:SourceArn"
+      values   = [aws_cloudwatch_event_rule.agent_crashes.arn]
+    }
+  }
+}
