@@ -114,8 +114,7 @@ def test_bad_input_to_the_components_is_refused_in_words(often: Callable[[int, i
         "--hypothesis-profile=full",
         "--hypothesis-show-statistics",
         "--numprocesses=2",
-        "-p",
-        "no:cacheprovider",
+        "--timeout=1800",
     ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "unit_tests/any_input", *options],
