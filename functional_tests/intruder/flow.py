@@ -20,7 +20,8 @@ from botocore.exceptions import ClientError
 from prefect import flow
 
 OUTCOME = "outcome: "
-PATIENCE = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20)
+PATIENT_SECONDS = 5
+PATIENCE = Config(retries={"total_max_attempts": 1}, connect_timeout=PATIENT_SECONDS, read_timeout=20)
 
 
 @flow(log_prints=True)
@@ -69,7 +70,7 @@ def ask(page: list[str]) -> int:
     method, address = page
     request = urllib.request.Request(address, method=method, data=b"" if method == "POST" else None)
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENT_SECONDS) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -79,7 +80,7 @@ def ask(page: list[str]) -> int:
 
 def connects(address: tuple[str, int]) -> bool:
     """Whether something listens there."""
-    with contextlib.suppress(OSError), socket.create_connection(address, timeout=2):
+    with contextlib.suppress(OSError), socket.create_connection(address, timeout=PATIENT_SECONDS):
         return True
     return False
 

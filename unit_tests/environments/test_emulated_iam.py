@@ -57,7 +57,7 @@ def _enforced(ecs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for module, names in {
         iam_actions: ("extract_resource_arn", "access_denied_response"),
         iam_evaluator: ("enforce",),
-        app: ("pin_request_origin",),
+        app: ("pin_request_origin", "pin_signed_request"),
         ecr: ("_get_authorization_token",),
     }.items():
         for name in names:
@@ -410,3 +410,19 @@ def test_denial_and_boundary_count_for_execution_roles(role: Role, monkeypatch: 
 
     assert allowed(principal, Permission("logs:PutLogEvents", f"{LOGS}g"))
     assert not allowed(principal, Permission("ecr:PutImage", f"{REPOSITORIES}mine"))
+
+
+@pytest.mark.parametrize("key", ["test", ACCOUNT, "AKIAIOSFODNN7EXAMPLE"])
+@pytest.mark.parametrize("headed", [True, False])
+def test_nobody_is_a_root_user_by_naming_its_key(key: str, headed: bool) -> None:
+    scope = f"{key}/20260101/{REGION}/iam/aws4_request"
+    header = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host;x-amz-date, Signature={'0' * 64}"
+    query = {} if headed else {"X-Amz-Algorithm": ["AWS4-HMAC-SHA256"], "X-Amz-Credential": [scope]}
+    headers = [(b"x-amz-date", b"20260101T000000Z"), (b"host", b"x")]
+
+    def request() -> Any:
+        app.pin_signed_request("GET", "/", query, [*headers, *([(b"authorization", header.encode())] * headed)])
+        return iam_evaluator.enforce(key, "iam:ListRoles", "iam", REGION)
+
+    refused = contextvars.copy_context().run(request)
+    assert isinstance(refused, iam_evaluator.AuthError)
