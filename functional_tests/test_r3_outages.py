@@ -80,7 +80,7 @@ def test_commands_and_a_run_get_through_while_prefect_is_away(
         kind = "hangs" if hangs else "gone"
         deployed.invoke("register", "--workflow-path", workflow(tmp_path, f"at_work_{kind}"))
         commands = {"run": deployed.start("run", f"at_work_{kind}", "--param", f"seconds={seconds}")}
-        said = {"run": read_until(commands["run"], "Running")}
+        said = {"run": read_until(commands["run"], "state    Running")}
         commands["register"] = deployed.start("register", "--workflow-path", workflow(tmp_path, f"new_{kind}"))
         commands["deploy"] = deployed.start("deploy")
         said["register"] = read_until(commands["register"], "✓ Prefect project")
