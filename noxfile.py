@@ -29,7 +29,7 @@ nox.options.sessions = ["lint", "dev-unit", "test-functional"]
 ROOT = Path(__file__).parent
 LINT = ROOT / ".local" / "lint"
 TERRAFORM_CONFIGURATION = ROOT / ".local" / "terraform.rc"
-ON_TWO_PLATFORMS = ("--numprocesses=2", "--verbose", "--durations=20")
+ON_THREE_PLATFORMS = ("--numprocesses=3", "--verbose", "--durations=20")
 TEARDOWN_SECONDS = 240.0
 Command = list[str]
 unit_tests_passed = False
@@ -67,7 +67,7 @@ def test_functional(session: nox.Session) -> None:
     """Unit tests, then functional tests: the whole platform on this machine, with real containers."""
     run_unit_tests(session)
     # Tests share a platform, in order: what fails after the first one says nothing of its own.
-    arguments = ["functional_tests", "--maxfail=1", *(session.posargs or ON_TWO_PLATFORMS)]
+    arguments = ["functional_tests", "--maxfail=1", *(session.posargs or ON_THREE_PLATFORMS)]
     # After Ctrl-C they take their platforms away.
     session.run(sys.executable, "-m", "pytest", *arguments, external=True, interrupt_timeout=TEARDOWN_SECONDS)
 

@@ -1,7 +1,7 @@
 """The platform that the functional tests share, and what they are run with.
 
-`nox -s test-functional` runs them in two workers of pytest-xdist, each with a platform of its own: the files in
-FIRST_PLATFORM on one, all others on the other. Without workers they run one after the other on one platform.
+`nox -s test-functional` runs them in three workers of pytest-xdist, each with a platform of its own: the files in
+FIRST_PLATFORM on one, those that inject faults on another, the rest on the third. Without workers they run one after the other on one platform.
 `--env dev` runs those that hold for any environment against a real one, and leaves the others out.
 """
 
@@ -25,7 +25,9 @@ FIRST_PLATFORM = (
     "test_7_destroy",
     "test_8_guards",
 )
-"""Most need a platform that was never up, break it, change its settings and key, or take it away; half of the time."""
+"""Most need a platform that was never up, break it, change its settings and key, or take it away."""
+FAULTS = "test_r"
+"""What the names of files that inject faults begin with."""
 LAST = "test_7_destroy"
 SHARED = pytest.StashKey[Path]()
 """Folder of all workers: a file STOPPED when one has had its share of failures, a link to each platform there is."""
@@ -39,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare for two workers, and refuse them where there is one environment only."""
+    """Prepare for workers, and refuse them where there is one environment only."""
     if shared := getattr(config, "workerinput", {}).get("shared"):
         config.stash[SHARED] = Path(shared)
     elif config.getoption("numprocesses", None):
@@ -81,7 +83,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class OnePlatformEach(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "first" if Path(nodeid.partition("::")[0]).stem in FIRST_PLATFORM else "second"
+            name = Path(nodeid.partition("::")[0]).stem
+            return "first" if name in FIRST_PLATFORM else "faults" if name.startswith(FAULTS) else "rest"
 
     return OnePlatformEach(config, log)
 
