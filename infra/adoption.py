@@ -102,10 +102,18 @@ def adopt(environment: Environment, image_tag: str) -> dict[str, str]:
             found |= new
             (module / "imports.tf").write_text(_import_blocks(found), encoding="utf-8")
         if found:
+            _forget_lost(environment, found)
             options = {**terraform.inputs(environment, image_tag), "target": list(found)}
             stream(environment, "apply", _watch, module=module, auto_approve=True, **options)
     console.note(f"{len(found)} resources taken up" if found else "nothing to take up")
     return found
+
+
+def _forget_lost(environment: Environment, found: dict[str, str]) -> None:
+    """Forget what the state knows under the same addresses and is gone: Terraform would import nothing over it."""
+    known = set(run(environment, "state list").splitlines())
+    if lost := [address for address in found if address in known]:
+        run(environment, "state rm", *lost)
 
 
 def _planned(environment: Environment, image_tag: str, module: Path) -> list[dict[str, Any]]:

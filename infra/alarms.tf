@@ -92,6 +92,8 @@ resource "aws_cloudwatch_event_rule" "agent_crashes" {
 resource "aws_cloudwatch_event_target" "agent_crashes" {
   rule = aws_cloudwatch_event_rule.agent_crashes.name
   arn  = aws_sqs_queue.agent_crashes.arn
+
+  target_id = "queue"
 }
 
 resource "aws_sqs_queue" "agent_crashes" {

@@ -174,6 +174,27 @@ def test_only_what_was_found_is_applied(
     assert f"-var=agent_image_tag={TAG}" in fake_terraform.arguments("apply")
 
 
+@pytest.mark.parametrize(
+    ("known", "last"), [("aws_vpc.this[0]", ["rm", "aws_vpc.this[0]"]), ("aws_eip.nat[0]", ["list"])]
+)
+def test_what_the_state_has_lost_under_the_same_address_is_forgotten_first(
+    environment: Environment,
+    network: dict[str, str],
+    plan: Callable[..., None],
+    fake_terraform: FakeTerraform,
+    known: str,
+    last: list[str],
+) -> None:
+    """Terraform imports nothing over what it has in its state, and says nothing of it."""
+    fake_terraform.answers("state", f"aws_subnet.public[0]\n{known}\n")
+    plan(_planned("aws_vpc.this[0]"))
+    adoption.adopt(environment, TAG)
+    arguments = [argument for argument in fake_terraform.arguments("state")[1:] if argument != "-no-color"]
+
+    assert arguments == last
+    assert fake_terraform.calls()[-1] == "apply"
+
+
 def test_two_of_what_there_should_be_one_of_are_named_and_none_is_chosen(
     environment: Environment, network: dict[str, str], aws_mocked: Aws, plan: Callable[..., None]
 ) -> None:

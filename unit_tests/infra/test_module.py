@@ -11,6 +11,7 @@ import pytest
 from environments import rules
 from environments.fargate import ARCHITECTURES, MEMORY_FOR_CPU
 from environments.settings import ROOT
+from infra import adoption
 
 FILES = sorted((ROOT / "infra").glob("*.tf"))
 TEXT = "\n".join(file.read_text(encoding="utf-8") for file in FILES)
@@ -31,6 +32,14 @@ EC2 = {
     *("vpc_security_group_egress_rule", "vpc_security_group_ingress_rule"),
 }
 MADE_BY_TERRAFORM_ALONE = {"iam_policy_document"}
+WRITTEN_OVER = {
+    *("aws_cloudwatch_event_rule", "aws_cloudwatch_event_target", "aws_cloudwatch_metric_alarm"),
+    *("aws_ecr_lifecycle_policy", "aws_ecs_cluster_capacity_providers", "aws_iam_role_policy"),
+    *("aws_iam_role_policy_attachment", "aws_sqs_queue_policy", "aws_sqs_queue_redrive_policy"),
+    "aws_sqs_queue_redrive_allow_policy",
+    "aws_ecs_task_definition",  # another revision, of which only the newest is used
+}
+"""What AWS makes once only, however often it is asked to."""
 
 
 def _bodies(kind: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -111,3 +120,16 @@ def test_lock_file_knows_the_provider_that_the_module_asks_for() -> None:
     [wanted] = re.findall(r'source += "hashicorp/aws"\n +version += "([0-9.]+)"', TEXT)
 
     assert f'version     = "{wanted}"' in lock
+
+
+def test_whatever_a_dead_run_made_is_found_again_or_written_over() -> None:
+    kinds = {kind for kind, _, _ in _bodies("resource")}
+
+    assert kinds == adoption.NETWORK.keys() | adoption.FINDERS.keys() | WRITTEN_OVER
+
+
+def test_event_targets_have_ids_that_are_the_same_each_time() -> None:
+    targets = [body for kind, _, body in _bodies("resource") if kind == "aws_cloudwatch_event_target"]
+
+    assert targets
+    assert all("target_id" in body for body in targets)
