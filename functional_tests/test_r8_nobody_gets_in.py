@@ -219,7 +219,7 @@ def test_a_workflow_reaches_both_servers_and_nobody_else(
 
 
 def test_a_workflow_has_no_privileges_and_writes_to_its_scratch_space_only(outcome: dict[str, Any]) -> None:
-    process = outcome["process"]
+    process = dict(outcome["process"])
     assert outcome["written"] == []
     assert process.pop("scratch") is True
     assert process.pop("NoNewPrivs") == 1
