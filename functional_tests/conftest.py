@@ -1,7 +1,8 @@
 """The platform that the functional tests share, and what they are run with.
 
 `nox -s test-functional` runs them in three workers of pytest-xdist, each with a platform of its own: the files in
-FIRST_PLATFORM on one, those that inject faults on another, the rest on the third. Without workers they run one after the other on one platform.
+FIRST_PLATFORM on one, those that inject faults on another, the rest on the third. Without workers they run one after
+the other on one platform.
 `--env dev` runs those that hold for any environment against a real one, and leaves the others out.
 """
 
