@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
+import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -158,6 +160,12 @@ TEXTS = st.one_of(
     st.binary(max_size=40),
 )
 BILLION = b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (n, n, n - 1, n - 1) for n in range(98, 123))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _prefect_loaded() -> None:
+    """Loading Prefect's server takes longer than any case may."""
+    import_module("prefect.server.schemas.actions")
 
 
 def would_be_taken(declared: prefect_yaml.Declared) -> None:
