@@ -26,7 +26,8 @@ RESTARTS_TAG = "restarts"
 LAST_LINES = 20
 LINE_LENGTH = 1000
 """Prefect Cloud takes 25,000 characters in one log entry."""
-READ_WITHIN_SECONDS = 10
+READ_WITHIN_SECONDS = 20
+"""Of the 30 s in which a death is to be seen."""
 
 logger = logging.getLogger("prefect.agent.task_ends")
 

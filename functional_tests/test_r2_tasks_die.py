@@ -12,7 +12,7 @@ from functional_tests.platform import Platform, wait_for
 
 pytestmark = pytest.mark.reliability
 SEEN_WITHIN_SECONDS = 30
-STARTS_WITHIN_SECONDS = 150
+STARTS_WITHIN_SECONDS = 300
 LAST_WORDS = "these are its last words"
 FLOW = f"""
 import time
