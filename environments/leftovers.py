@@ -71,7 +71,7 @@ def own_folder() -> Path:
         PlatformError: a program of a dead command does not end.
     """
     with _one_at_a_time():
-        clear()
+        _clear()
         folder = Path(tempfile.mkdtemp(prefix=_prefix()))
         _lock(folder)  # until the process ends
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -79,7 +79,16 @@ def own_folder() -> Path:
 
 
 def clear() -> None:
-    """End the programs of dead commands, remove their containers and folders."""
+    """End the programs of dead commands, remove their containers and folders.
+
+    Raises:
+        PlatformError: one of the programs does not end.
+    """
+    with _one_at_a_time():
+        _clear()
+
+
+def _clear() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_prefix()}*"):
         handle = _lock(folder)
         if handle is not None:

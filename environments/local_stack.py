@@ -21,7 +21,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from environments import console, local_keys
+from environments import console, leftovers, local_keys
 from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
 from environments.secrets import key_file, local_root_keys, process_environment
@@ -118,6 +118,7 @@ def stop(environment: Environment) -> None:
 
 def remove(environment: Environment) -> None:
     """Stop everything of environment local and remove it: processes, containers, network, data, key and logs."""
+    leftovers.clear()
     stop(environment)
     client = docker_client()
     ours = {"label": f"ministack.instance={_instance(environment)}"}

@@ -87,7 +87,7 @@ def test_first_deploy_that_dies_at_any_moment_is_finished_by_the_next(
     with fresh_platform(tmp_path.resolve()) as fresh:
         for number in range(times):
             command = start_apply(fresh, temporary)
-            time.sleep(SECONDS_OF_APPLY * number / times)
+            time.sleep(SECONDS_OF_APPLY * (number + 0.5) / times)
             cut_power(fresh, command)
             begin = time.monotonic()
             recover(fresh, temporary)
@@ -114,7 +114,7 @@ def start_apply(platform: Platform, temporary: Path) -> "subprocess.Popen[str]":
     log = apply_log(platform)
     log.unlink(missing_ok=True)
     command = platform.start("deploy", TMPDIR=str(temporary))
-    wait_for("Terraform to begin", lambda: log.exists() or command.poll() is not None, 180)
+    wait_for("Terraform to begin", log.exists, 180)
     return command
 
 
@@ -150,7 +150,8 @@ def cut_power(platform: Platform, command: "subprocess.Popen[str]") -> None:
     for process in victims:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    command.communicate()
+    output, _ = command.communicate()
+    assert command.returncode == -signal.SIGKILL, f"it was over before:\n{output}"
 
 
 def recover(platform: Platform, temporary: Path) -> str:

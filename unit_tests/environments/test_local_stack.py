@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from environments import local_stack
+from environments import leftovers, local_stack
 from environments.errors import PlatformError
 from environments.local_server import listen
 from environments.secrets import local_prefect_key, local_root_keys
@@ -200,7 +200,18 @@ def test_removal_that_is_killed_half_way_leaves_nothing_that_looks_like_an_envir
     (local.folder / "aws").mkdir(parents=True)
     local_stack.remove(local)
 
-    assert [file.name for file in local.folder.parent.iterdir()] == ["local.lock"]
+    assert {file.suffix for file in local.folder.parent.iterdir()} == {".lock"}
+
+
+def test_removal_takes_along_what_killed_commands_have_left(
+    local: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleared: list[bool] = []
+    monkeypatch.setattr(local_stack, "docker_client", EmptyEngine)
+    monkeypatch.setattr(leftovers, "clear", lambda: cleared.append(True))
+    local_stack.remove(local)
+
+    assert cleared
 
 
 @pytest.mark.parametrize(("code", "expected"), [(200, True), (401, True), (500, False), (404, False)])
