@@ -114,7 +114,8 @@ def start_apply(platform: Platform, temporary: Path) -> "subprocess.Popen[str]":
     log = apply_log(platform)
     log.unlink(missing_ok=True)
     command = platform.start("deploy", TMPDIR=str(temporary))
-    wait_for("Terraform to begin", log.exists, 180)
+    wait_for("Terraform to begin", lambda: log.exists() or command.poll() is not None, 180)
+    assert log.exists(), command.communicate()[0]
     return command
 
 
