@@ -32,10 +32,10 @@ class MisbehavingAws:
 
     def __init__(self, platform: Platform) -> None:
         self.proxy = Microburst(f"http://127.0.0.1:{platform.aws_port}", resign=False)
-        # Clients sign the name of the host that they speak to.
+        # Clients sign the host that they speak to and the length of what they send.
         upstream: Any = self.proxy.upstream
         headers = upstream._outbound_headers
-        upstream._outbound_headers = lambda request: {**headers(request), "host": request.host}
+        upstream._outbound_headers = lambda request: {**headers(request), **signed_headers(request)}
         self.port = free_port()
         network = docker.from_env().networks.get(f"{platform.prefix}_{platform.aws_port}")
         gateway = network.attrs["IPAM"]["Config"][0]["Gateway"].split("/")[0]
@@ -76,6 +76,11 @@ class MisbehavingAws:
         started.set()
         await stop.wait()
         await runner.cleanup()
+
+
+def signed_headers(request: web.Request) -> dict[str, str]:
+    """Headers that microburst would make anew, and that signatures are made of."""
+    return {name: request.headers[name] for name in ("host", "content-length") if name in request.headers}
 
 
 @contextlib.contextmanager

@@ -59,18 +59,21 @@ CODES = {
     "secretsmanager": ("ThrottlingException", 400),
 }
 """How each service says that it is asked too often, with the status: it is said where commands meet it."""
+AGENT_ASKS = tuple(f"AWS_ENDPOINT_URL_{service}" for service in ("ECS", "EC2", "LOGS", "SQS"))
+"""Variables that say where these services are; they count more than the one for all, which the emulator sets."""
 COMMAND_SECONDS = 400
 Often = Callable[[int, int], int]
 
 
 def misbehaviour() -> list[dict[str, Any]]:
-    """Rules of microburst: AWS throttles, fails, is slow, and breaks off.
+    """Rules of microburst: AWS throttles, fails, is slow, and breaks off, the first request in any case.
 
     A connection breaks before anything is done, or, less often, when all is done and the answer is on its way: that a
     command stops then is right, if it is said and the same command goes on.
     """
     share = RATE / 4
     return [
+        {"headers": SIGNED, "times": 1, "reset": True},
         *(
             {"service": service, "probability": share, "error": {"code": code, "status": status}}
             for service, (code, status) in CODES.items()
@@ -119,20 +122,23 @@ def test_commands_and_a_run_get_through_while_prefect_is_away(
 def test_commands_get_through_an_aws_that_misbehaves_or_go_on_the_next_time(
     deployed: Platform, tmp_path: Path, often: Often, faults: Faults
 ) -> None:
-    """The deploy of each round has work to do: it gives the agent back the address of AWS that it should have."""
+    """At full size the agent asks that AWS, too, and each deploy gives it back the address that it should have."""
+    commands = ("register", "run", "deploy") if often(0, 1) else ("register", "deploy")
+    # The emulated ECS has no images that came by way of the proxy: another address is another registry to Docker.
+    deployed.invoke("register", "--workflow-path", workflow(tmp_path, "at_hand"))
     with misbehaving_aws(deployed) as aws:
         for number in range(often(1, 5)):
-            name = f"through_{number}"
-            arguments = {"register": ("--workflow-path", workflow(tmp_path, name)), "run": (name,), "deploy": ()}
-            for command, more in arguments.items():
+            folder = workflow(tmp_path, f"through_{number}")
+            arguments = {"register": ("--workflow-path", folder), "run": ("at_hand",), "deploy": ()}
+            for command in commands:
                 if command == "run":
                     let_agent_ask(deployed, aws.containers_url)
                 aws.misbehave(misbehaviour())
-                first, begin = deployed.invoke(command, *more, check=False), time.monotonic()
+                first, begin = deployed.invoke(command, *arguments[command], check=False), time.monotonic()
                 injected = sum(aws.misbehave([]).values())
                 # A second run would be another one.
                 repeats = first.returncode and command != "run"
-                again = deployed.invoke(command, *more, check=False) if repeats else first
+                again = deployed.invoke(command, *arguments[command], check=False) if repeats else first
                 recoveries = [time.monotonic() - begin] if repeats else []
                 fault_name = f"AWS throttles, fails, is slow or breaks off during {command}"
                 fault = faults.record(fault_name, injected, int(again.returncode != 0), recoveries)
@@ -145,19 +151,20 @@ def test_commands_get_through_an_aws_that_misbehaves_or_go_on_the_next_time(
 def let_agent_ask(platform: Platform, url: str) -> None:
     """Have ECS start an agent for which AWS is at this address."""
     ecs, name = platform.aws("ecs"), f"{platform.prefix}_agent"
-    definition = ecs.describe_task_definition(taskDefinition=name)["taskDefinition"]
-    definition["containerDefinitions"][0]["environment"].append({"name": "AWS_ENDPOINT_URL", "value": url})
+    (service,) = ecs.describe_services(cluster=name, services=[name])["services"]
+    definition = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
+    definition["containerDefinitions"][0]["environment"] += [{"name": each, "value": url} for each in AGENT_ASKS]
     taken = ("family", "containerDefinitions", "volumes", "networkMode", "cpu", "memory", "requiresCompatibilities")
     roles = ("executionRoleArn", "taskRoleArn")
     made = ecs.register_task_definition(**{part: definition[part] for part in (*taken, *roles)})["taskDefinition"]
     ecs.update_service(cluster=name, service=name, taskDefinition=made["taskDefinitionArn"])
-    wait_for("an agent that asks there", lambda: [url] == addresses(platform) and platform.status()["ok"], 120)
+    wait_for("an agent that asks there", lambda: [url] == addresses(platform) and platform.status()["ok"], 300)
 
 
 def addresses(platform: Platform) -> list[str]:
     """Where the running agents ask AWS."""
     variables = [variable for agent in platform.agent_containers for variable in agent.attrs["Config"]["Env"]]
-    return [value for name, _, value in (each.partition("=") for each in variables) if name == "AWS_ENDPOINT_URL"]
+    return [value for name, _, value in (each.partition("=") for each in variables) if name == AGENT_ASKS[0]]
 
 
 def workflow(folder: Path, name: str) -> str:
