@@ -111,7 +111,9 @@ def adopt(environment: Environment, image_tag: str) -> dict[str, str]:
 
 def _forget_lost(environment: Environment, found: dict[str, str]) -> None:
     """Forget what the state knows under the same addresses and is gone: Terraform would import nothing over it."""
-    known = set(run(environment, "state list").splitlines())
+    # There may be no state at all yet, and then it has no values.
+    state = json.loads(run(environment, "show", json=FLAG)).get("values", {}).get("root_module", {})
+    known = {resource["address"] for resource in state.get("resources", [])}
     if lost := [address for address in found if address in known]:
         run(environment, "state rm", *lost)
 
