@@ -28,8 +28,8 @@ STEPS = (
 )
 EVERY_STEP = [(step, number) for step in STEPS for number in (signal.SIGINT, signal.SIGKILL)]
 A_FEW = [("→ Checks", signal.SIGINT), ("→ AWS infrastructure", signal.SIGKILL), ("→ Agent\n", signal.SIGINT)]
-SECONDS_OF_APPLY = 50
-"""About how long the first apply takes: the provider's waits, whatever the machine."""
+FIRST_APPLY = 40
+"""How many resources the first apply makes, at least."""
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_what_a_killed_terraform_could_not_write_down_is_taken_up_with_its_lock(
         cluster=f"{PREFIX}_workflows", capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[]
     )
     command = start_apply(deployed, temporary)
-    wait_for("the internet gateway to be made", lambda: is_made(deployed, "aws_internet_gateway.this[0]"), 120)
+    wait_for("the internet gateway to be made", lambda: "aws_internet_gateway.this[0]" in made(deployed), 120)
     cut_power(deployed, command)
     begin = time.monotonic()
     taken_up = recover(deployed, temporary)
@@ -87,7 +87,8 @@ def test_first_deploy_that_dies_at_any_moment_is_finished_by_the_next(
     with fresh_platform(tmp_path.resolve()) as fresh:
         for number in range(times):
             command = start_apply(fresh, temporary)
-            time.sleep(SECONDS_OF_APPLY * (number + 0.5) / times)
+            enough = int(FIRST_APPLY * (number + 0.5) / times)
+            wait_for(f"{enough} resources to be made", lambda enough=enough: len(made(fresh)) >= enough, 180)
             cut_power(fresh, command)
             begin = time.monotonic()
             recover(fresh, temporary)
@@ -123,9 +124,11 @@ def apply_log(platform: Platform) -> Path:
     return platform.folder / ".local/local/logs/terraform_apply.jsonl"
 
 
-def is_made(platform: Platform, address: str) -> bool:
+def made(platform: Platform) -> list[str]:
+    """Addresses of what the apply that is going on has made so far."""
     lines = apply_log(platform).read_text().splitlines()
-    return any('"type":"apply_complete"' in line and f'"addr":"{address}"' in line for line in lines)
+    found = [re.search(r'"addr":"((?:[^"\\]|\\.)+)"', line) for line in lines if '"type":"apply_complete"' in line]
+    return [match[1] for match in found if match and not match[1].startswith("data.")]
 
 
 def interrupted_at(platform: Platform, step: str, number: signal.Signals, temporary: Path) -> str:
