@@ -29,12 +29,13 @@ program.wait()
 """A command of ours: it starts a program, tells its folder and what the program says first, and waits."""
 PROGRAM = """
 import os, signal, subprocess, sys
-interrupts = []
-signal.signal(signal.SIGINT, lambda *_: interrupts.append(1))
-child = subprocess.Popen([sys.executable, "-c", "import signal; signal.signal(2, signal.SIG_IGN); signal.pause()"])
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+child = subprocess.Popen(
+    [sys.executable, "-c", "import signal; print(flush=True); signal.pause()"], stdout=subprocess.PIPE
+)
+child.stdout.readline()  # a process that is still being started names no folder yet
 print(os.getpid(), child.pid, flush=True)
-while not interrupts:
-    signal.pause()
+signal.sigwait([signal.SIGINT])
 """
 """A program like Terraform: it ends on Ctrl-C, and leaves a program of its own behind that does not."""
 
