@@ -1,12 +1,21 @@
 """Runs and their ECS tasks, as tests create them and look at them: by the APIs, without the project's code."""
 
 import datetime
+from pathlib import Path
 from typing import Any
 
 from functional_tests.platform import Platform, wait_for
 
 RUN_TAG = "prefect.io/flow-run-id"
 AT_ONCE = 100
+
+
+def register(platform: Platform, folder: Path, flow: str, code: str) -> str:
+    """Register a workflow that is one small file, in a new folder; gives the id of the flow's deployment."""
+    folder.mkdir()
+    (folder / "flow.py").write_text(code)
+    platform.invoke("register", "--workflow-path", str(folder), "--cpu", "256", "--memory", "512")
+    return str(deployment(platform, flow)["id"])
 
 
 def deployment(platform: Platform, flow: str) -> dict[str, Any]:

@@ -28,11 +28,7 @@ def brief(number: int = 0) -> int:
 @pytest.fixture(scope="module")
 def brief(platform: Platform, first_deploy: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Id of a deployment of a flow that does next to nothing."""
-    folder = tmp_path_factory.mktemp("brief") / "brief"
-    folder.mkdir()
-    (folder / "flow.py").write_text(FLOW)
-    platform.invoke("register", "--workflow-path", str(folder), "--cpu", "256", "--memory", "512")
-    return str(runs.deployment(platform, "brief")["id"])
+    return runs.register(platform, tmp_path_factory.mktemp("brief") / "brief", "brief", FLOW)
 
 
 @pytest.fixture

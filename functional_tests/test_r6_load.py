@@ -10,6 +10,7 @@ import docker
 import docker.errors
 import pytest
 
+from functional_tests import runs
 from functional_tests.faults import Faults
 from functional_tests.platform import Platform, wait_for
 
@@ -69,12 +70,7 @@ class Usage:
 @pytest.fixture(scope="module")
 def deployment(platform: Platform, first_deploy: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Id of a registered workflow that does next to nothing."""
-    folder = tmp_path_factory.mktemp("load") / "ticking"
-    folder.mkdir()
-    (folder / "flow.py").write_text(FLOW)
-    platform.invoke("register", "--workflow-path", str(folder), "--cpu", "256", "--memory", "512")
-    (found,) = platform.prefect("/deployments/filter", {"flows": {"name": {"any_": ["tick"]}}})
-    return str(found["id"])
+    return runs.register(platform, tmp_path_factory.mktemp("load") / "ticking", "tick", FLOW)
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +84,7 @@ def work_off(platform: Platform, deployment: str, faults: Faults, size: int) -> 
     begin = time.monotonic()
     with Usage(platform) as usage:
         with ThreadPoolExecutor(8) as pool:
-            create = f"/deployments/{deployment}/create_flow_run"
-            numbers = range(size)
-            made = list(pool.map(lambda n: platform.prefect(create, {"parameters": {"number": n}})["id"], numbers))
+            made = list(pool.map(lambda n: runs.create(platform, deployment, parameters={"number": n}), range(size)))
         wait_for(f"{size} runs to end", lambda: not unfinished(platform, deployment), SECONDS_FOR_EACH * size)
         seconds = time.monotonic() - begin
     lost = size - len(completed_once(platform, made))
@@ -109,11 +103,11 @@ def unfinished(platform: Platform, deployment: str) -> int:
     return count
 
 
-def completed_once(platform: Platform, runs: list[str]) -> list[str]:
+def completed_once(platform: Platform, made: list[str]) -> list[str]:
     """Those of the runs that are COMPLETED, have run once, and had one ECS task."""
-    filters: dict[str, Any] = {"id": {"any_": runs}, "state": {"type": {"any_": ["COMPLETED"]}}}
+    filters: dict[str, Any] = {"id": {"any_": made}, "state": {"type": {"any_": ["COMPLETED"]}}}
     completed = []
-    for offset in range(0, len(runs), 200):  # no answer has more
+    for offset in range(0, len(made), 200):  # no answer has more
         completed += platform.prefect("/flow_runs/filter", {"flow_runs": filters, "offset": offset, "limit": 200})
     ecs, cluster = platform.aws("ecs"), f"{platform.prefix}_workflows"
 
