@@ -70,6 +70,7 @@ def test_a_run_that_fails_shows_why_and_exits_1(deployed: Platform, tmp_path: Pa
     assert ran.returncode == 1
     assert "no rows today" in ran.stdout
     assert "Failed" in ran.stdout
+    deployed.invoke("unregister", "--name", name, "--yes")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def nap() -> None:
 
 
 @flow(log_prints=True)
-def napping(seconds: int = 25) -> None:
+def napping(seconds: int = 45) -> None:
     for _ in range(seconds):
         nap()
 """

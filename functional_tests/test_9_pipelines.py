@@ -159,7 +159,13 @@ def fork(
             shutil.rmtree(platform.folder / name, ignore_errors=True)
 
 
-@pytest.fixture(scope="module", params=PIPELINES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        "integration.yaml",
+        *(pytest.param(f"{name}.yaml", marks=pytest.mark.full) for name in ("development", "production")),
+    ],
+)
 def pushed(fork: Fork, request: pytest.FixtureRequest) -> tuple[Fork, str, Done]:
     """A pipeline that has run for a commit with another setting."""
     file = request.param

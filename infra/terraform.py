@@ -1,6 +1,7 @@
 """What Terraform does with the root module in this folder: apply, plan, destroy, tell its outputs, let go of a lock."""
 
 import dataclasses
+import hashlib
 import json
 import re
 import subprocess
@@ -15,7 +16,18 @@ from environments.settings import Environment
 from infra.images import repository_exists
 from infra.state import STATE_KEY, bucket_name
 from infra.terraform_errors import PASSING, failure, readable
-from infra.terraform_process import FLAG, UNSAVED_STATE, command_line, run, started, stream
+from infra.terraform_process import (
+    CONFIGURATION,
+    FLAG,
+    MODULE,
+    UNSAVED_STATE,
+    command_line,
+    data_folder,
+    program,
+    run,
+    started,
+    stream,
+)
 
 AGENT_REPOSITORY_ADDRESS = "aws_ecr_repository.agent"
 
@@ -180,7 +192,7 @@ def _typed_outputs(environment: Environment, found: dict[str, Any]) -> Outputs:
 
 
 def init(environment: Environment) -> None:
-    """Make Terraform ready for the environment's state.
+    """Make Terraform ready for the environment's state; takes no time when it is.
 
     Raises:
         PlatformError: there is no state bucket: the environment has not been deployed.
@@ -191,11 +203,31 @@ def init(environment: Environment) -> None:
         "region": environment.aws_region,
         **({"use_path_style": "true"} if environment.is_local else {}),
     }
+    stamp, wanted = data_folder(environment) / "ready", _ready(environment, backend)
+    if _has_provider(environment) and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    stamp.unlink(missing_ok=True)
     # It only reads, and asks AWS who it is: a broken answer is not repeated by Terraform itself.
     outages.repeated(
         lambda: run(environment, "init", input=False, reconfigure=FLAG, backend_config=backend),
         lambda error: PASSING.search(str(error)) is not None,
     )
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def _ready(environment: Environment, backend: dict[str, str]) -> str:
+    """A hash over all that `terraform init` depends on: as long as it is the same, there is nothing to do for it."""
+    found = Path(program())
+    files = [*(MODULE / name for name in ("versions.tf", ".terraform.lock.hcl")), CONFIGURATION]
+    parts = [json.dumps(backend), str(found), str(found.stat().st_mtime_ns)]
+    parts += [file.read_text(encoding="utf-8") if file.exists() else "" for file in files]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _has_provider(environment: Environment) -> bool:
+    """Whether what `init` installed is still there; it may be a link into a folder that is gone."""
+    return any((data_folder(environment) / "providers").glob("*/*/*/*/*/terraform-provider-*"))
 
 
 def save_unsaved_state(environment: Environment) -> None:

@@ -23,7 +23,7 @@ def failure(environment: Environment, command: str, words: str) -> PlatformError
     }
     if "Error acquiring the state lock" in words and held:
         return lock_held(environment, held)
-    if command == "init" and "bucket" in words and "does not exist" in words:
+    if bucket_name(environment) in words and re.search("does not exist|NoSuchBucket", words):
         return PlatformError(
             f"environment {environment.name} is not deployed",
             f"there is no state bucket {bucket_name(environment)}",

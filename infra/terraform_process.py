@@ -5,6 +5,7 @@ Terraform's JSON events, of which the progress is made, nor take an environment 
 """
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -24,12 +25,19 @@ from infra.aws import aws_variables
 from infra.terraform_errors import diagnostic, failure, readable
 
 MODULE = ROOT / "infra"
+CONFIGURATION = ROOT / ".local" / "terraform.rc"
+"""Terraform's own configuration, where bootstrap.sh made one."""
 MINIMUM_VERSION = (1, 10)
 POLL_SECONDS = 0.1
 UNSAVED_STATE = "errored.tfstate"
 """Where Terraform leaves a state that it could not save:
 https://developer.hashicorp.com/terraform/cli/state/recover
 """
+
+
+def data_folder(environment: Environment) -> Path:
+    """Where Terraform keeps what `init` made for an environment."""
+    return environment.folder / "terraform"
 
 
 def program() -> str:
@@ -42,10 +50,10 @@ def program() -> str:
     if not found:
         raise PlatformError("Terraform is missing", "no program of that name on PATH", "./bootstrap.sh gets it")
     try:
-        answer = subprocess.run([found, "version", "-json"], capture_output=True, text=True, check=False)
+        answer = _version_of(found, Path(found).stat().st_mtime_ns)
     except OSError as error:
         raise PlatformError(f"{found} does not run", str(error), "remove it and run ./bootstrap.sh") from error
-    version = re.search(r'"terraform_version":\s*"(\d+)\.(\d+)', answer.stdout)
+    version = re.search(r'"terraform_version":\s*"(\d+)\.(\d+)', answer)
     if not version or (int(version[1]), int(version[2])) < MINIMUM_VERSION:
         raise PlatformError(
             "Terraform is too old",
@@ -53,6 +61,12 @@ def program() -> str:
             f"install {'.'.join(map(str, MINIMUM_VERSION))} or newer, or take it off PATH and run ./bootstrap.sh",
         )
     return found
+
+
+@functools.cache
+def _version_of(found: str, _changed: int) -> str:
+    """What a program says of its version: asked once, and again when the program has changed."""
+    return subprocess.run([found, "version", "-json"], capture_output=True, text=True, check=False).stdout
 
 
 class _Flag:
@@ -184,12 +198,11 @@ def _events(process: "subprocess.Popen[str]", log: Path) -> Iterator[dict[str, A
 
 def _variables(environment: Environment) -> dict[str, str]:
     additions = {
-        "TF_DATA_DIR": str(environment.folder / "terraform"),
+        "TF_DATA_DIR": str(data_folder(environment)),
         "TF_IN_AUTOMATION": "1",
         **leftovers.variables(),
         **aws_variables(environment),
     }
-    configuration = ROOT / ".local" / "terraform.rc"
-    if configuration.exists():
-        additions["TF_CLI_CONFIG_FILE"] = str(configuration)
+    if CONFIGURATION.exists():
+        additions["TF_CLI_CONFIG_FILE"] = str(CONFIGURATION)
     return process_environment(additions)

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -278,6 +279,61 @@ Error: operation error S3: ListObjectsV2, https response error StatusCode: 404, 
 
     assert caught.value.what == "environment dev is not deployed"
     assert caught.value.todo.startswith("invoke bootstrap-account --env dev")
+
+
+@pytest.fixture
+def ready(environment: Environment, deployed: FakeTerraform) -> Path:
+    """The provider of an environment for which Terraform was made ready."""
+    folder = terraform_process.data_folder(environment) / "providers/registry/hashicorp/aws/6.0.0/linux_amd64"
+    folder.mkdir(parents=True)
+    (folder / "terraform-provider-aws_v6.0.0").touch()
+    terraform.outputs(environment)
+    return folder
+
+
+def test_terraform_is_made_ready_once(environment: Environment, deployed: FakeTerraform, ready: Path) -> None:
+    terraform.outputs(environment)
+
+    assert deployed.calls() == ["init", "output", "output"]
+
+
+def _lose_provider(_: FakeTerraform, provider: Path) -> None:
+    shutil.rmtree(provider)
+
+
+def _change_lock(_: FakeTerraform, provider: Path) -> None:
+    file = terraform_process.MODULE / ".terraform.lock.hcl"
+    file.write_text(file.read_text() + "# another provider")
+
+
+def _replace_program(fake: FakeTerraform, provider: Path) -> None:
+    os.utime(fake.program, (0, 0))
+
+
+@pytest.mark.parametrize("change", [_lose_provider, _change_lock, _replace_program])
+def test_terraform_is_made_ready_again_when_what_it_needs_has_changed(
+    environment: Environment,
+    deployed: FakeTerraform,
+    ready: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[FakeTerraform, Path], None],
+) -> None:
+    module = shutil.copytree(terraform_process.MODULE, tmp_path / "module")
+    for user in (terraform, terraform_process):
+        monkeypatch.setattr(user, "MODULE", module)
+    change(deployed, ready)
+    terraform.outputs(environment)
+
+    assert deployed.calls().count("init") == 2
+
+
+def test_terraform_is_made_ready_again_for_another_state(
+    environment: Environment, deployed: FakeTerraform, ready: Path
+) -> None:
+    terraform.outputs(dataclasses.replace(environment, aws_account_id="210987654321"))
+
+    assert deployed.calls().count("init") == 2
 
 
 def test_lock_that_another_command_meets_is_explained_too(
