@@ -161,10 +161,8 @@ def fork(
 
 @pytest.fixture(
     scope="module",
-    params=[
-        "integration.yaml",
-        *(pytest.param(f"{name}.yaml", marks=pytest.mark.full) for name in ("development", "production")),
-    ],
+    # All three call the same workflow; in this one's gate there are functional tests, too.
+    params=[pytest.param(file, marks=() if file == "integration.yaml" else pytest.mark.full) for file in PIPELINES],
 )
 def pushed(fork: Fork, request: pytest.FixtureRequest) -> tuple[Fork, str, Done]:
     """A pipeline that has run for a commit with another setting."""
