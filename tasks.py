@@ -48,6 +48,7 @@ def deploy(_: Context, env: str = "local", plan: str = "", yes: bool = False) ->
     with scratch_folder() as scratch:
         approved = plans.to_apply(environment, tag, plan, yes, scratch)
         with steps() as run:
+            planned = plans.ahead(run, environment, tag, approved, scratch)
             checked = run("Checks", checks.require, environment)
             built = run("Agent image", image.build, environment, after=(checked,))
             if environment.is_local:
@@ -55,7 +56,7 @@ def deploy(_: Context, env: str = "local", plan: str = "", yes: bool = False) ->
                 ready = run("AWS account", account.bootstrap, environment, after=(servers,))
             else:
                 ready = checked
-            infra = (environment, tag, repository.done.set, approved)
+            infra = (environment, tag, repository.done.set, approved, planned)
             applied = run("AWS infrastructure", adoption.apply, *infra, after=(ready,), milestone=repository)
             pushed = run("Agent image to ECR", images.push, environment, built, after=(repository,))
             stored = run("Prefect key", key.store, environment, applied)

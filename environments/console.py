@@ -190,6 +190,8 @@ def _interrupt(started: list[Step]) -> None:
     running = [step.name for step in started if not step.done.is_set()]
     place = f" in: {', '.join(running)}" if running else ""
     say(f"interrupted{place}; the same command goes on from here", "yellow")
+    for step in started:
+        step.skipped = not step.done.is_set()  # what has not begun does not begin any more
     for _ in range(2):
         try:
             for action in list(_interruptions):
@@ -212,7 +214,7 @@ def _run_step(
     for need in needs:
         need.done.wait()
     try:
-        if any(need.error or need.skipped for need in needs):
+        if step.skipped or any(need.error or need.skipped for need in needs):
             step.skipped = True
         else:
             _work(step, function, [a.result if isinstance(a, Step) else a for a in arguments])

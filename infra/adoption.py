@@ -20,8 +20,9 @@ from environments.leftovers import scratch_folder
 from environments.settings import Environment
 from infra import terraform
 from infra.aws import client
+from infra.plans import Ahead
 from infra.terraform import Outputs
-from infra.terraform_errors import NAME_TAKEN
+from infra.terraform_errors import NAME_TAKEN, STALE
 from infra.terraform_process import FLAG, MODULE, run, stream
 
 Planned = dict[str, Any]
@@ -52,18 +53,32 @@ NETWORK = {
 def apply(
     environment: Environment,
     image_tag: str,
-    on_repository: Callable[[], None] | None = None,
+    on_repository: Callable[[], None] = lambda: None,
     saved: Path | None = None,
+    ahead: Ahead | None = None,
 ) -> Outputs:
     """As `terraform.apply`; when names are taken by what a dead run made, that is taken up first.
+
+    Args:
+        environment: which one.
+        image_tag: tag of the agent's image.
+        on_repository: called as soon as the agent's ECR repository is there.
+        saved: the plan that must be applied exactly.
+        ahead: a plan that may be applied; when it has no changes, there is nothing to do.
 
     Raises:
         PlatformError: also when a saved plan does not fit any more after that.
     """
+    if ahead and ahead.has_repository:
+        on_repository()
+    if ahead and not ahead.changes:
+        console.note("no changes")
+        return ahead.outputs
     try:
-        return terraform.apply(environment, image_tag, on_repository, saved)
+        return terraform.apply(environment, image_tag, on_repository, saved or (ahead.file if ahead else None))
     except PlatformError as error:
-        if not NAME_TAKEN.search(error.why) or not (found := adopt(environment, image_tag)):
+        outdated = bool(ahead) and error.what == STALE
+        if not outdated and (not NAME_TAKEN.search(error.why) or not (found := adopt(environment, image_tag))):
             raise
     if saved:
         raise PlatformError(

@@ -1,11 +1,13 @@
 """Plans of what would change on AWS: shown, saved, told as markdown, and the one that is applied as it was shown."""
 
+import dataclasses
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from environments import console, github_actions, leftovers
+from environments import console, github_actions, leftovers, local_stack
 from environments.errors import PlatformError
 from environments.settings import Environment, fields
 from infra import checks, terraform
@@ -95,6 +97,60 @@ def to_apply(environment: Environment, image_tag: str, file: str, yes: bool, scr
     if terraform.plan(environment, image_tag, saved):
         console.confirm(f"This is what will change in environment {environment.name}.")
     return saved
+
+
+@dataclasses.dataclass(frozen=True)
+class Ahead:
+    """A plan that was made while the checks were still going on.
+
+    Attributes:
+        file: the plan.
+        changes: what it would do, and to which resource.
+        outputs: what Terraform tells the other components as long as nothing changes.
+    """
+
+    file: Path
+    changes: list[str]
+    outputs: terraform.Outputs
+
+    @property
+    def has_repository(self) -> bool:
+        """Whether the repository of the agent's image stays as it is: the image can be pushed at once."""
+        return not any(change.endswith(terraform.AGENT_REPOSITORY_ADDRESS) for change in self.changes)
+
+
+def ahead(run: console.Run, environment: Environment, image_tag: str, approved: Path | None, scratch: Path) -> Any:
+    """Begin to plan at once, beside the checks, where this machine has deployed the environment before.
+
+    Args:
+        run: takes the step.
+        environment: which one.
+        image_tag: tag of the agent's image.
+        approved: a plan that was shown already.
+        scratch: folder for the plan.
+
+    Returns:
+        The step, whose result is an `Ahead`, or None when it could not be made yet; or None.
+    """
+    if approved or not terraform.is_ready(environment):
+        return None
+    if environment.is_local and set(local_stack.state(environment).values()) != {"running"}:
+        return None
+    return run("Plan", _ahead, environment, image_tag, scratch / "ahead")
+
+
+def _ahead(environment: Environment, image_tag: str, file: Path) -> Ahead | None:
+    try:
+        terraform.save_unsaved_state(environment)
+        with ThreadPoolExecutor(1) as pool:
+            outputs = pool.submit(terraform.outputs, environment)
+            changes = terraform.drift(environment, image_tag, file)
+        made = Ahead(file, changes, outputs.result())
+    except PlatformError:
+        console.note("not yet")  # the checks may say why, or mend it; if not, apply meets it again
+        return None
+    console.note(f"{len(changes)} changes" if changes else "no changes")
+    return made
 
 
 def _require_own(environment: Environment, image_tag: str, saved: Path) -> None:

@@ -128,16 +128,28 @@ def plan(environment: Environment, image_tag: str, out: Path | None = None) -> i
     return process.returncode
 
 
-def drift(environment: Environment, image_tag: str) -> list[str]:
-    """What apply would do, and to which resource; as `plan`, and nothing is printed."""
+def drift(environment: Environment, image_tag: str, out: Path | None = None) -> list[str]:
+    """What apply would do, and to which resource; as `plan`, and nothing is printed.
+
+    Args:
+        environment: which one.
+        image_tag: tag of the agent's image.
+        out: where to save the plan; it is made under the lock then, as one that is to be applied.
+    """
     init(environment)
     changes: list[str] = []
 
     def watch(event: dict[str, Any]) -> None:
         if event["type"] == "planned_change" and event["change"]["action"] != "read":
             changes.append(f"{event['change']['action']} {event['change']['resource']['addr']}")
+        if event["type"] == "outputs":
+            told = event["outputs"].items()
+            changes.extend(f"update output {name}" for name, output in told if output.get("action") != "noop")
+        if event["type"] == "refresh_start":
+            console.progress(f"comparing {event['hook']['resource']['addr']}")
 
-    stream(environment, "plan", watch, lock=False, **inputs(environment, image_tag))
+    options = {"out": str(out), "lock": True} if out else {"lock": False}
+    stream(environment, "plan", watch, **options, **inputs(environment, image_tag))
     return changes
 
 
@@ -197,15 +209,9 @@ def init(environment: Environment) -> None:
     Raises:
         PlatformError: there is no state bucket: the environment has not been deployed.
     """
-    backend = {
-        "bucket": bucket_name(environment),
-        "key": STATE_KEY,
-        "region": environment.aws_region,
-        **({"use_path_style": "true"} if environment.is_local else {}),
-    }
-    stamp, wanted = data_folder(environment) / "ready", _ready(environment, backend)
-    if _has_provider(environment) and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+    if is_ready(environment):
         return
+    backend, stamp = _backend(environment), data_folder(environment) / "ready"
     stamp.unlink(missing_ok=True)
     # It only reads, and asks AWS who it is: a broken answer is not repeated by Terraform itself.
     outages.repeated(
@@ -213,21 +219,33 @@ def init(environment: Environment) -> None:
         lambda error: PASSING.search(str(error)) is not None,
     )
     stamp.parent.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(wanted, encoding="utf-8")
+    stamp.write_text(_ready(environment), encoding="utf-8")
 
 
-def _ready(environment: Environment, backend: dict[str, str]) -> str:
-    """A hash over all that `terraform init` depends on: as long as it is the same, there is nothing to do for it."""
+def is_ready(environment: Environment) -> bool:
+    """Whether `init` has nothing to do: nothing has changed that it depends on, and what it installed is there."""
+    stamp = data_folder(environment) / "ready"
+    providers = (data_folder(environment) / "providers").glob("*/*/*/*/*/terraform-provider-*")
+    return any(providers) and stamp.exists() and stamp.read_text(encoding="utf-8") == _ready(environment)
+
+
+def _ready(environment: Environment) -> str:
+    """A hash over all that `terraform init` depends on."""
     found = Path(program())
     files = [*(MODULE / name for name in ("versions.tf", ".terraform.lock.hcl")), CONFIGURATION]
-    parts = [json.dumps(backend), str(found), str(found.stat().st_mtime_ns)]
+    parts = [json.dumps(_backend(environment)), str(found), str(found.stat().st_mtime_ns)]
     parts += [file.read_text(encoding="utf-8") if file.exists() else "" for file in files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _has_provider(environment: Environment) -> bool:
-    """Whether what `init` installed is still there; it may be a link into a folder that is gone."""
-    return any((data_folder(environment) / "providers").glob("*/*/*/*/*/terraform-provider-*"))
+def _backend(environment: Environment) -> dict[str, str]:
+    """Where the state is."""
+    return {
+        "bucket": bucket_name(environment),
+        "key": STATE_KEY,
+        "region": environment.aws_region,
+        **({"use_path_style": "true"} if environment.is_local else {}),
+    }
 
 
 def save_unsaved_state(environment: Environment) -> None:

@@ -9,6 +9,7 @@ from infra.state import LOCK_KEY, bucket_name
 
 NAME_TAKEN = re.compile("Already ?Exists|already exists|Duplicate|AlreadyAssociated|not idempotent|Subnet.Conflict")
 """What AWS says when something of a name, a place or a range that is asked for is there already."""
+STALE = "the plan is stale; nothing was changed"
 PASSING = re.compile(
     r"unexpected EOF|connection reset|connection refused|broken pipe|i/o timeout|StatusCode: 5\d\d|Throttl|SlowDown"
 )
@@ -33,7 +34,7 @@ def failure(environment: Environment, command: str, words: str) -> PlatformError
         )
     if "Saved plan is stale" in words:
         return PlatformError(
-            "the plan is stale; nothing was changed",
+            STALE,
             f"environment {environment.name} was changed after the plan was made",
             f"plan again, and look at it: invoke plan --env {environment.name} --out FILE",
         )

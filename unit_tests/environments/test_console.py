@@ -390,12 +390,14 @@ def test_ctrl_c_calls_what_is_registered_and_goes_on_as_ctrl_c(capsys: pytest.Ca
 
     with pytest.raises(KeyboardInterrupt), steps() as run:
         step = run("long", work)
+        next_one = run("next one", say, "begun", after=(step,))
         begun.wait(5)
         raise KeyboardInterrupt
 
-    step.done.wait(5)
+    assert next_one.done.wait(5)
     assert step.result is True
-    assert "interrupted in: long" in capsys.readouterr().out
+    assert "interrupted in: long" in (out := capsys.readouterr().out)
+    assert "begun" not in out
 
 
 def test_steps_told_aside_leave_standard_output_to_the_result(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from environments.errors import PlatformError
 from environments.settings import Environment
 from infra import adoption, terraform
+from infra.plans import Ahead
 from infra.terraform import Outputs
 from unit_tests.conftest import REGION, FakeTerraform
 
@@ -279,3 +281,54 @@ def test_plan_that_was_shown_is_never_applied_to_another_state(
     assert "aws_ecr_repository.agent" in caught.value.why
     assert "invoke plan --env dev" in caught.value.todo
     assert calls == [TAG]
+
+
+def _ahead(outputs: Outputs, *changes: str) -> Ahead:
+    return Ahead(Path("/ahead"), list(changes), outputs)
+
+
+@pytest.fixture
+def applied(monkeypatch: pytest.MonkeyPatch, outputs: Outputs) -> list[Path | None]:
+    """The plans that Terraform was given to apply; None for one that it is to make itself."""
+    calls: list[Path | None] = []
+
+    def apply(_environment: Environment, _tag: str, _on: Callable[[], None], saved: Path | None = None) -> Outputs:
+        calls.append(saved)
+        if saved == Path("/stale"):
+            raise PlatformError("the plan is stale; nothing was changed", "somebody was faster")
+        return outputs
+
+    monkeypatch.setattr(terraform, "apply", apply)
+    return calls
+
+
+def test_nothing_is_applied_when_the_plan_made_ahead_has_no_changes(
+    environment: Environment, applied: list[Path | None], outputs: Outputs
+) -> None:
+    told: list[bool] = []
+
+    assert adoption.apply(environment, TAG, lambda: told.append(True), ahead=_ahead(outputs)) == outputs
+    assert applied == []
+    assert told == [True]
+
+
+def test_plan_made_ahead_is_what_is_applied(
+    environment: Environment, applied: list[Path | None], outputs: Outputs
+) -> None:
+    told: list[bool] = []
+    ahead = _ahead(outputs, "create aws_ecr_repository.agent")
+
+    assert adoption.apply(environment, TAG, lambda: told.append(True), ahead=ahead) == outputs
+    assert applied == [Path("/ahead")]
+    assert told == []
+
+
+def test_stale_plan_made_ahead_is_made_anew_and_one_that_was_shown_is_refused(
+    environment: Environment, applied: list[Path | None], outputs: Outputs
+) -> None:
+    ahead = dataclasses.replace(_ahead(outputs, "update aws_vpc.this"), file=Path("/stale"))
+
+    assert adoption.apply(environment, TAG, ahead=ahead) == outputs
+    assert applied == [Path("/stale"), None]
+    with pytest.raises(PlatformError, match="stale"):
+        adoption.apply(environment, TAG, saved=Path("/stale"))

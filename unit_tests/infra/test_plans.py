@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from environments import console
 from environments.errors import PlatformError
 from environments.settings import Environment, fields
-from infra import plans
+from infra import plans, terraform, terraform_process
+from infra.terraform import Outputs
 from unit_tests.conftest import FakeTerraform
 
 TAG = "0123456789abcdef"
@@ -266,3 +268,83 @@ def test_plan_that_fails_leaves_no_older_one(
         plans.show(environment, TAG, str(saved))
 
     assert not saved.exists()
+
+
+@pytest.fixture
+def planned_before(environment: Environment, fake_terraform: FakeTerraform, outputs: Outputs) -> FakeTerraform:
+    """Terraform on a machine that has deployed the environment before."""
+    told = {field.name: {"value": getattr(outputs, field.name)} for field in dataclasses.fields(outputs)}
+    fake_terraform.answers("output", json.dumps(told))
+    folder = terraform_process.data_folder(environment) / "providers/registry/hashicorp/aws/6.0.0/linux_amd64"
+    folder.mkdir(parents=True)
+    (folder / "terraform-provider-aws_v6.0.0").touch()
+    terraform.init(environment)
+    return fake_terraform
+
+
+def _made_ahead(environment: Environment, folder: Path, approved: Path | None = None) -> Any:
+    with console.steps() as run:
+        step = plans.ahead(run, environment, TAG, approved, folder)
+    return step and step.result
+
+
+def _planning(*changes: str, **outputs: str) -> str:
+    events: list[dict[str, Any]] = [
+        {"type": "planned_change", "change": {"action": action, "resource": {"addr": address}}}
+        for action, address in (change.split() for change in changes)
+    ]
+    events.append({"type": "outputs", "outputs": {name: {"action": action} for name, action in outputs.items()}})
+    return "".join(json.dumps(event) + "\n" for event in events)
+
+
+def test_plan_is_made_ahead_under_the_lock(
+    environment: Environment, planned_before: FakeTerraform, outputs: Outputs, tmp_path: Path
+) -> None:
+    planned_before.answers("plan", _planning("read data.x", "update aws_vpc.this", agent_image="noop"))
+    made = _made_ahead(environment, tmp_path)
+
+    assert (made.changes, made.outputs) == (["update aws_vpc.this"], outputs)
+    assert made.has_repository
+    assert f"-out={made.file}" in planned_before.arguments("plan")
+    assert "-lock=false" not in planned_before.arguments("plan")
+
+
+@pytest.mark.parametrize(
+    ("told", "changes", "repository"),
+    [
+        (_planning(), [], True),
+        (_planning(agent_image="update"), ["update output agent_image"], True),
+        (_planning("create aws_ecr_repository.agent"), ["create aws_ecr_repository.agent"], False),
+    ],
+)
+def test_plan_made_ahead_says_what_would_change(
+    environment: Environment,
+    planned_before: FakeTerraform,
+    tmp_path: Path,
+    told: str,
+    changes: list[str],
+    repository: bool,
+) -> None:
+    planned_before.answers("plan", told)
+    made = _made_ahead(environment, tmp_path)
+
+    assert (made.changes, made.has_repository) == (changes, repository)
+
+
+def test_plan_that_can_not_be_made_ahead_is_no_error_yet(
+    environment: Environment, planned_before: FakeTerraform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned_before.answers("plan", code=1)
+
+    assert _made_ahead(environment, tmp_path) is None
+    assert "not yet" in capsys.readouterr().out
+
+
+def test_nothing_is_planned_ahead_of_what_was_shown_or_on_a_new_machine(
+    environment: Environment, planned_before: FakeTerraform, tmp_path: Path
+) -> None:
+    assert _made_ahead(environment, tmp_path, approved=tmp_path / "plan") is None
+    (terraform_process.data_folder(environment) / "ready").unlink()
+
+    assert _made_ahead(environment, tmp_path) is None
+    assert "plan" not in planned_before.calls()
