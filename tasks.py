@@ -299,9 +299,9 @@ def unregister(
 def workflows(_: Context, env: str = "local", json: bool = False) -> None:
     """Show what is registered: version, image, schedule, last run."""
     from environments import local_stack
-    from register_action import runs
+    from register_action import overview
 
-    runs.show_overview(runs.overview(local_stack.require_running(load(env))), json)
+    overview.show(overview.read(local_stack.require_running(load(env)))[0], json)
 
 
 @task(
@@ -336,19 +336,50 @@ def run(
     return 0 if not wait or runs.follow(environment, run_id) else 1
 
 
-@task(help={"env": ENV, "json": "for scripts"})
+@task(help={"env": ENV, "json": "for scripts", "watch": "look again every few seconds, until Ctrl-C"})
 @command
-def status(_: Context, env: str = "local", json: bool = False) -> int:
-    """Show every component at a glance, and what to do about what is wrong; exit code 0 when all are well, else 1."""
-    from agent import status, summary
-    from infra import checks
-    from register_action import runs
+def status(_: Context, env: str = "local", json: bool = False, watch: bool = False) -> int:
+    """Show every component at a glance, and what to do about what is wrong; exit code 0 when all are well, else 1.
 
+    With --watch the page stays up to date; where no terminal is, it is printed again when something has changed.
+
+        invoke status
+        invoke status --env dev --watch
+    """
+    from functools import partial
+
+    from agent import status, summary
+    from environments import watching
+    from environments.errors import PlatformError
+    from register_action import overview
+
+    if watch and json:
+        raise PlatformError("say either --watch or --json", todo="invoke status --watch")
     environment = load(env)
-    checks.account(environment)
-    workflows = runs.overview_if_reachable(environment)
-    found = status.look(environment, {each["name"]: each["image"] for each in workflows})
-    return summary.show_status(environment, found, workflows, json)
+    look = partial(status.look, environment, overview.read)
+    show = partial(summary.show_status, environment, as_json=json)
+    return watching.watch(look, show) if watch else show(look())
+
+
+@task(
+    help={
+        "env": ENV,
+        "what": "the page to open, by the name that this prints",
+        "browser": "open it; --no-browser only prints the addresses",
+    }
+)
+@command
+def open(_: Context, env: str = "local", what: str = "prefect", browser: bool = True) -> None:
+    """Open an environment's page at Prefect or in the AWS console, and print where they all are.
+
+    In a pipeline, or with the output elsewhere, it only prints.
+
+        invoke open
+        invoke open --env dev --what agent-logs
+    """
+    from environments import pages
+
+    pages.show(load(env), what, browser)
 
 
 @task(help={"env": ENV, "json": "for scripts"})

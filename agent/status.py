@@ -3,13 +3,17 @@
 It reads names, not Terraform's state, changes nothing, and looks at everything side by side.
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from agent import health, run_health
 from environments import checking, local_stack
 from environments.checking import Check, Finding
 from environments.errors import PlatformError
+from environments.prefect_rest import NotThereError
 from environments.settings import Environment
+from infra import aws, checks
 from infra import health as aws_health
 
 CHECKS: list[Check] = [
@@ -18,6 +22,7 @@ CHECKS: list[Check] = [
     ("agent image", health.image),
     ("Prefect keys", health.keys),
     ("Prefect project", run_health.project),
+    ("queue", run_health.queue),
     ("late runs", run_health.late),
     ("stuck runs", run_health.stuck),
     ("task events", aws_health.task_events),
@@ -31,19 +36,44 @@ GONE = {
 }
 """Codes by which AWS tells that something is not there."""
 
+ENDED = {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"}
+"""Codes by which AWS refuses a session that is over, as that of an emulated AWS that was started anew."""
+Entries = list[dict[str, Any]]
 
-def look(environment: Environment, images: dict[str, str]) -> list[Finding]:
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """How an environment was at one moment: its parts, its workflows, its newest runs."""
+
+    parts: list[Finding]
+    workflows: Entries = dataclasses.field(default_factory=list)
+    runs: Entries = dataclasses.field(default_factory=list)
+
+
+def look(environment: Environment, read: Callable[[Environment], tuple[Entries, Entries]]) -> Seen:
     """All parts of the environment; while local's servers are down, nothing else is asked.
 
     Args:
         environment: which one.
-        images: of the registered workflows, by the deployment that runs them.
+        read: gives the registered workflows and the newest runs.
+
+    Raises:
+        PlatformError: as `checks.account`.
     """
+    checks.account(environment)
     servers = _servers(environment) if environment.is_local else []
     if not all(server.ok for server in servers):
-        return servers
-    checks = [*CHECKS, ("workflow images", lambda _: _workflow_images(environment, images))]
-    return [*servers, *checking.run(environment, [(name, _deployed(check)) for name, check in checks])]
+        return Seen(servers)
+    entries: list[Entries] = []
+
+    def images(_: Environment) -> str:
+        entries.extend(read(environment))
+        return _workflow_images(environment, {each["name"]: each["image"] for each in entries[0]})
+
+    parts = checking.run(
+        environment, [(name, _deployed(check)) for name, check in [*CHECKS, ("workflow images", images)]]
+    )
+    return Seen([*servers, *parts], *entries)
 
 
 def _servers(environment: Environment) -> list[Finding]:
@@ -58,15 +88,17 @@ def _deployed(check: Callable[[Environment], str]) -> Callable[[Environment], st
 
     def checked(environment: Environment) -> str:
         from botocore.exceptions import ClientError
-        from prefect.exceptions import ObjectNotFound
 
         missing = PlatformError("not deployed", todo=f"invoke deploy --env {environment.name} brings it up")
         try:
             return check(environment)
-        except ObjectNotFound as error:
+        except NotThereError as error:
             raise missing from error
         except ClientError as error:
-            if error.response["Error"]["Code"] not in GONE:
+            code = error.response["Error"]["Code"]
+            if code in ENDED:
+                aws.forget_sessions()  # whoever looks again has a new one
+            if code not in GONE:
                 raise
             raise missing from error
 

@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from agent.status import Seen
 from environments import checking, console, github_actions
-from environments.checking import Finding
 from environments.secrets import key_file
 from environments.settings import ROOT, Environment, fields
 from infra.images import Image
 from infra.roles import ROLES, role_arn
+
+RUNS_SHOWN = 5
 
 
 def show(environment: Environment, image: Image, steps: list[console.Step]) -> None:
@@ -35,32 +38,45 @@ def show(environment: Environment, image: Image, steps: list[console.Step]) -> N
     console.say(f"next: .venv/bin/invoke register --workflow-path examples/sample_workflow/workflow{option}", "bold")
 
 
-def show_status(environment: Environment, parts: list[Finding], workflows: list[dict[str, Any]], as_json: bool) -> int:
-    """Print every component and every workflow; gives 0 when all components are well, else 1."""
+def show_status(environment: Environment, seen: Seen, as_json: bool) -> int:
+    """Print every component, the newest runs and every workflow; gives 0 when all components are well, else 1."""
     if as_json:
-        well = all(part.ok for part in parts)
+        well = all(part.ok for part in seen.parts)
         print(
             json.dumps(
                 {
                     "environment": environment.name,
                     "ok": well,
                     "prefect_page": environment.prefect_page_url,
-                    "components": [dataclasses.asdict(part) for part in parts],
-                    "workflows": workflows,
+                    "components": [dataclasses.asdict(part) for part in seen.parts],
+                    "workflows": seen.workflows,
+                    "runs": seen.runs,
                 },
                 indent=2,
             )
         )
         return 0 if well else 1
     console.say(f"environment {environment.name}  {environment.prefect_page_url}", "bold")
-    code = checking.show(parts)
-    if workflows:
+    code = checking.show(seen.parts)
+    if seen.runs:
+        rows = [(run["name"], run["deployment"], run["state"], _age(run["since"])) for run in seen.runs[:RUNS_SHOWN]]
+        console.say()
+        console.table(rows, ("run", "of workflow", "state", "since"))
+    if seen.workflows:
         console.say()
         console.table(
-            [(flow["name"], flow["version"][:12], flow["last_run"]) for flow in workflows],
+            [(flow["name"], flow["version"][:12], flow["last_run"]) for flow in seen.workflows],
             ("workflow", "version", "last run"),
         )
     return code
+
+
+def _age(moment: str) -> str:
+    """How long ago a time of Prefect's was, in its largest unit."""
+    past = max(datetime.now(UTC) - datetime.fromisoformat(moment), timedelta())
+    units = {"d": timedelta(days=1), "h": timedelta(hours=1), "min": timedelta(minutes=1), "s": timedelta(seconds=1)}
+    unit = next((name for name, length in units.items() if past >= length), "s")
+    return f"{past // units[unit]} {unit} ago"
 
 
 def show_settings(environment: Environment, as_json: bool) -> None:

@@ -5,8 +5,10 @@ environment?) and `invoke doctor` (can this machine work on it?) are tables of c
 """
 
 import dataclasses
+import functools
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 
 from environments import console
 from environments.errors import PlatformError
@@ -33,8 +35,12 @@ class Finding:
 
 def run(environment: Environment, checks: Sequence[Check]) -> list[Finding]:
     """Run all checks side by side; one that breaks is wrong, and none of them ends the others."""
-    with ThreadPoolExecutor(max(1, len(checks))) as pool:
-        return list(pool.map(lambda check: _run(environment, *check), checks))
+    findings = [Future[Finding]() for _ in checks]
+    for (name, look), finding in zip(checks, findings, strict=True):
+        work = functools.partial(_run, environment, name, look, finding)
+        # Daemon threads: after Ctrl-C the process must be able to end while one of them hangs on the network.
+        threading.Thread(target=work, name=name, daemon=True).start()
+    return [finding.result() for finding in findings]
 
 
 def problems(findings: Sequence[Finding]) -> list[PlatformError]:
@@ -53,9 +59,9 @@ def show(findings: Sequence[Finding]) -> int:
     return 1 if wrong else 0
 
 
-def _run(environment: Environment, name: str, look: Callable[[Environment], str]) -> Finding:
+def _run(environment: Environment, name: str, look: Callable[[Environment], str], finding: Future[Finding]) -> None:
     try:
-        return Finding(name, True, look(environment))
+        finding.set_result(Finding(name, True, look(environment)))
     except Exception as error:
         problem = console.explained(error)
-        return Finding(name, False, problem.what, problem.why, problem.todo)
+        finding.set_result(Finding(name, False, problem.what, problem.why, problem.todo))

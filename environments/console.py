@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from environments import github_actions
 from environments.errors import PlatformError
@@ -24,6 +24,7 @@ PASSING = re.compile("Could not connect|Connection was closed|[Tt]imeout|Throttl
 """What botocore says, after all its retries, of an AWS that is out of reach or overloaded."""
 _current_step: contextvars.ContextVar["Step | None"] = contextvars.ContextVar("step", default=None)
 _spoken_aside: contextvars.ContextVar[bool] = contextvars.ContextVar("spoken_aside", default=False)
+T = TypeVar("T")
 _interruptions: list[Callable[[], None]] = []
 
 
@@ -46,6 +47,13 @@ def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) -> None
     for number, row in enumerate(lines):
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         say(line, "bold" if header and not number else "")
+
+
+def captured(action: Callable[[], T]) -> tuple[str, T]:
+    """What an action says, in place of saying it; and what it gives."""
+    with _console(False).capture() as said:
+        result = action()
+    return said.get(), result
 
 
 def confirm(question: str, yes: bool = False, wanted: str = "yes", option: str = "--yes") -> None:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from environments import outages
+from environments import outages, prefect_rest
 from environments.errors import PlatformError
 from environments.secrets import AGENT_TOKEN, prefect_key
 from environments.settings import ROOT, Environment
@@ -102,33 +102,9 @@ def check_prefect(environment: Environment, variable: str = AGENT_TOKEN, key: st
     Raises:
         PlatformError: as `prefect_client`.
     """
-    import base64
-    import urllib.error
-    import urllib.request
-
-    key, url = key or prefect_key(environment, variable), environment.operator_prefect_api_url
-    login = f"Bearer {key}" if environment.uses_prefect_cloud else "Basic " + base64.b64encode(key.encode()).decode()
-    request = urllib.request.Request(
-        f"{url}/work_pools/filter",
-        data=b"{}",
-        headers={"Authorization": login, "Content-Type": "application/json"},
-    )
     try:
-        with urllib.request.urlopen(request, timeout=10):
-            outages.has_answered(url)
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            raise PlatformError(
-                f"Prefect at {url} does not accept the key",
-                f"it answered {error.code}",
-                todo or f"set {variable} to a key of environment {environment.name}",
-            ) from error
-        raise PlatformError(
-            f"Prefect at {url} has trouble", f"it answered {error.code}", "try again in a while"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise PlatformError(
-            f"Prefect at {url} is out of reach",
-            str(error),
-            f"check prefect_api_url in environments/{environment.tfvars.name}",
-        ) from error
+        prefect_rest.ask(environment, "/work_pools/filter", {}, variable, key, todo)
+    except prefect_rest.NotThereError as error:
+        where = f"check prefect_api_url in environments/{environment.tfvars.name}"
+        raise PlatformError(f"{error.what}: no API is there", error.why, where) from error
+    outages.has_answered(environment.operator_prefect_api_url)

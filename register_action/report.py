@@ -9,9 +9,9 @@ from environments import console, github_actions
 from environments.settings import Environment
 from infra.images import Image
 from register_action.changes import WORDS, Change
+from register_action.overview import SHORT, schedule_text
 from register_action.workflow import Workflow
 
-SHORT = 12
 """As much of a commit or digest as people read."""
 
 
@@ -104,17 +104,6 @@ def _row(environment: Environment, change: Change) -> dict[str, Any]:
         "capacity_provider": variables.get("capacity_provider"),
         "url": f"{environment.prefect_page_url}/deployments/deployment/{change.identifier}",
     }
-
-
-def schedule_text(schedule: dict[str, Any]) -> str:
-    """A schedule of Prefect's REST API in a few words."""
-    what = schedule.get("schedule") or {}
-    text = str(
-        what.get("cron") or what.get("rrule") or (f"every {what['interval']:g} s" if "interval" in what else "?")
-    )
-    zone = what.get("timezone")
-    paused = "" if schedule.get("active", True) else " (off)"
-    return text + (f" {zone}" if zone and zone != "UTC" else "") + paused
 
 
 def _gone(change: Change) -> str:

@@ -4,8 +4,7 @@ import difflib
 import json
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID, uuid4
 
 from environments import console
@@ -14,15 +13,10 @@ from environments.prefect_api import prefect_client
 from environments.printable import hanging
 from environments.settings import Environment
 from register_action import registered
-from register_action.deployments import AT_ONCE
-from register_action.registered import WORKFLOW, Registered
-from register_action.report import SHORT, schedule_text
+from register_action.registered import Registered
 from register_action.source import slug
 from register_action.workflow import Choice, check_size
 from register_action.yaml_text import UNFIT
-
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
 
 POLL_SECONDS = 1.0
 HINT_AFTER_SECONDS = 30.0
@@ -188,70 +182,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def overview(environment: Environment) -> list[dict[str, Any]]:
-    """What is registered, one entry for each deployment: version, image, schedule, last run."""
-    with prefect_client(environment) as client, ThreadPoolExecutor(AT_ONCE) as pool:
-        known = registered.read(client, environment)
-        return list(pool.map(lambda each: _overview(client, each), known))
-
-
-def overview_if_reachable(environment: Environment) -> list[dict[str, Any]]:
-    """As `overview`, and nothing when Prefect does not answer: that is told by the component it belongs to."""
-    try:
-        return overview(environment)
-    except PlatformError:
-        return []
-
-
 def log_prefix(environment: Environment, name: str) -> str:
     """What the log streams of a deployment's runs begin with."""
     variables = resolve(environment, name).deployment.job_variables or {}
     return f"{variables.get('family', 'any')}/"
-
-
-def _overview(client: "SyncPrefectClient", each: Registered) -> dict[str, Any]:
-    from prefect.client.schemas import filters as f
-    from prefect.client.schemas.sorting import FlowRunSort
-
-    deployment = each.deployment
-    runs = client.read_flow_runs(
-        deployment_filter=f.DeploymentFilter(id=f.DeploymentFilterId(any_=[deployment.id])),
-        flow_run_filter=f.FlowRunFilter(start_time=f.FlowRunFilterStartTime(is_null_=False)),
-        sort=FlowRunSort.START_TIME_DESC,
-        limit=1,
-    )
-    last = f"{runs[0].state_name} {runs[0].start_time:%Y-%m-%d %H:%M} UTC" if runs and runs[0].start_time else "never"
-    schedules = [schedule_text(schedule.model_dump(mode="json")) for schedule in deployment.schedules]
-    return {
-        "name": each.name,
-        "workflow": each.label(WORKFLOW),
-        "version": deployment.version or "",
-        "image": each.image,
-        "schedule": ", ".join(schedules),
-        "last_run": last,
-        "state": "paused" if deployment.paused else "preview" if each.preview else "registered",
-    }
-
-
-def show_overview(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Print what is registered."""
-    if as_json:
-        print(json.dumps(rows, indent=2))
-    elif not rows:
-        console.say("nothing is registered; invoke register --workflow-path ... hands a workflow over")
-    else:
-        console.table(
-            [
-                (
-                    row["name"],
-                    row["workflow"],
-                    row["version"][:SHORT],
-                    row["image"].partition("@sha256:")[2][:SHORT] or row["image"],
-                    row["schedule"] or "-",
-                    row["last_run"],
-                    row["state"],
-                )
-                for row in rows
-            ],
-            ("deployment", "workflow", "version", "image", "schedule", "last run", "state"),
-        )

@@ -183,11 +183,16 @@ def test_agent_that_crashed_once_and_is_not_back_is_told_with_its_last_words(
 def test_agents_of_running_tasks_are_named_when_prefect_shows_them_online(
     environment: Environment, ecs: Ecs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    online: dict[str, datetime] = {}
-    monkeypatch.setattr(health, "online_agents", lambda _: online)
+    online: list[dict[str, str]] = []
+
+    def workers(_: Environment, path: str, workers: dict[str, Any]) -> list[dict[str, str]]:
+        assert (path, workers) == (f"/work_pools/{environment.prefix}/workers/filter", {"status": {"any_": ["ONLINE"]}})
+        return online
+
+    monkeypatch.setattr(health, "ask_all", workers)
     ecs.runs(5, 5)
     before = _problem(health.at_prefect, environment)
-    online.update({f"{environment.prefix}_{task}": _ago(0) for task in ("run0", "stopped")})
+    online += [{"name": f"{environment.prefix}_{task}"} for task in ("run0", "stopped")]
     after = health.at_prefect(environment)
 
     assert before.what == "none online"

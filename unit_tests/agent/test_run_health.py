@@ -1,4 +1,3 @@
-import contextlib
 import types
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,27 +13,37 @@ CLUSTER = "arn:aws:ecs:eu-west-1:123456789012:cluster/dev_dataflow_automation_wo
 
 
 class Prefect:
-    """Prefect's answers: a work pool, and the runs in each state; remembers what it was asked."""
+    """Prefect's answers: a work pool, and the runs in each state; remembers what it was asked for."""
 
     def __init__(self) -> None:
         self.pool: dict[str, Any] = {"is_paused": False, "concurrency_limit": None, "active_slots": None}
         self.runs: dict[str, list[Any]] = {"SCHEDULED": [], "PENDING": [], "RUNNING": []}
-        self.asked: list[Any] = []
+        self.asked: list[dict[str, Any]] = []
 
-    def read_work_pool(self, name: str) -> Any:
-        return types.SimpleNamespace(name=name, **self.pool)
+    def ask(self, _: Environment, path: str, body: dict[str, Any] | None = None) -> Any:
+        if body is None:
+            assert path == "/work_pools/dev_dataflow_automation"
+            return self.pool
+        assert body["work_pools"] == {"name": {"any_": ["dev_dataflow_automation"]}}
+        which = understood(body["flow_runs"])
+        self.asked.append(which)
+        [state] = which["state"]["type"]["any_"]
+        return self.runs[state][: body["limit"]] if path == "/flow_runs/filter" else len(self.runs[state])
 
-    def read_flow_runs(self, flow_run_filter: Any, work_pool_filter: Any, sort: Any, limit: int) -> list[Any]:
-        self.asked.append(flow_run_filter)
-        assert work_pool_filter.name.any_ == ["dev_dataflow_automation"]
-        [state] = flow_run_filter.state.type.any_
-        return self.runs[state.value][:limit]
+
+def understood(which: dict[str, Any]) -> dict[str, Any]:
+    """What Prefect itself understands of a filter: it leaves out what it does not know."""
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    read = FlowRunFilter.model_validate(which).model_dump(mode="json", exclude_unset=True)
+    assert read.keys() == which.keys()
+    return read
 
 
 @pytest.fixture
 def prefect(monkeypatch: pytest.MonkeyPatch) -> Prefect:
     fake = Prefect()
-    monkeypatch.setattr(run_health, "prefect_client", lambda _: contextlib.nullcontext(fake))
+    monkeypatch.setattr(run_health, "ask", fake.ask)
     return fake
 
 
@@ -59,9 +68,9 @@ def _ago(age: timedelta) -> datetime:
     return datetime.now(UTC) - age
 
 
-def _run(name: str, age: timedelta = timedelta(), task: str | None = None) -> Any:
-    state = types.SimpleNamespace(timestamp=_ago(age))
-    return types.SimpleNamespace(name=name, state=state, infrastructure_pid=task and f"{CLUSTER}::{task}")
+def _run(name: str, age: timedelta = timedelta(), task: str | None = None) -> dict[str, Any]:
+    state = {"timestamp": _ago(age).isoformat().replace("+00:00", "Z")}
+    return {"name": name, "state": state, "infrastructure_pid": task and f"{CLUSTER}::{task}"}
 
 
 def _problem(check: Callable[[Environment], str], environment: Environment) -> PlatformError:
@@ -93,7 +102,8 @@ def test_limit_of_the_project_is_shown_with_how_much_is_used(
 def test_late_runs_are_those_that_should_have_started_a_while_ago(environment: Environment, prefect: Prefect) -> None:
     assert run_health.late(environment) == "none"
     [asked] = prefect.asked
-    assert abs(asked.next_scheduled_start_time.before_ - _ago(run_health.LATE_AFTER)) < timedelta(seconds=30)
+    before = datetime.fromisoformat(asked["next_scheduled_start_time"]["before_"])
+    assert abs(before - _ago(run_health.LATE_AFTER)) < timedelta(seconds=30)
 
     prefect.runs["SCHEDULED"] = [_run(f"run-{number}") for number in range(7)]
     problem = _problem(run_health.late, environment)
@@ -111,6 +121,15 @@ def test_runs_that_wait_for_the_limit_wait_for_their_turn(environment: Environme
     assert "concurrency_limit" in state
     prefect.pool["active_slots"] = 4
     assert "waiting" in _problem(run_health.late, environment).what
+
+
+def test_queue_tells_how_many_run_and_how_many_should_have_started(environment: Environment, prefect: Prefect) -> None:
+    prefect.runs = {"SCHEDULED": [_run("a")] * 4, "PENDING": [_run("b")], "RUNNING": [_run("c")] * 300}
+
+    assert run_health.queue(environment) == "300 running, 1 starting, 4 waiting"
+    [scheduled] = [which for which in prefect.asked if which["state"]["type"]["any_"] == ["SCHEDULED"]]
+    before = datetime.fromisoformat(scheduled["next_scheduled_start_time"]["before_"])
+    assert abs(before - _ago(timedelta())) < timedelta(seconds=30)
 
 
 def test_run_that_stays_pending_is_stuck(

@@ -1,5 +1,7 @@
 import json
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,12 +10,14 @@ from botocore.exceptions import ClientError
 from agent import status, summary
 from environments.checking import Check, Finding
 from environments.errors import PlatformError
+from environments.prefect_rest import NotThereError
 from environments.settings import Environment
 
 
 @pytest.fixture
 def have(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Environment], str]], None]:
     """Put one check, called `part`, in place of the real ones."""
+    monkeypatch.setattr(status.checks, "account", lambda _: None)
     monkeypatch.setattr(status.aws_health, "missing_images", lambda _, images: [i for i in images if "gone" in i])
 
     def put(check: Callable[[Environment], str]) -> None:
@@ -34,22 +38,25 @@ def _aws_error(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "no"}}, "DescribeServices")
 
 
-def _not_found() -> Exception:
-    from prefect.exceptions import ObjectNotFound
+def _workflows(**images: str) -> Callable[[Environment], tuple[status.Entries, status.Entries]]:
+    """Reads the registered workflows, by name with their images, and no runs."""
+    return lambda _: ([{"name": f"{name}/dev", "image": image} for name, image in images.items()], [])
 
-    return ObjectNotFound(Exception("404"))
+
+def _parts(environment: Environment) -> list[Finding]:
+    return status.look(environment, _workflows()).parts
 
 
 @pytest.mark.parametrize(
     "error",
-    [*map(_aws_error, sorted(status.GONE)), _not_found()],
+    [*map(_aws_error, sorted(status.GONE)), NotThereError("404")],
     ids=lambda error: error.response["Error"]["Code"] if isinstance(error, ClientError) else "Prefect",
 )
 def test_part_that_is_missing_is_not_deployed(
     environment: Environment, have: Callable[..., None], error: Exception
 ) -> None:
     have(_raising(error))
-    part = status.look(environment, {})[0]
+    part = _parts(environment)[0]
 
     assert (part.name, part.ok, part.state) == ("part", False, "not deployed")
     assert "invoke deploy --env dev" in part.todo
@@ -57,7 +64,7 @@ def test_part_that_is_missing_is_not_deployed(
 
 def test_refusal_of_aws_is_not_taken_for_a_missing_part(environment: Environment, have: Callable[..., None]) -> None:
     have(_raising(_aws_error("AccessDeniedException")))
-    part = status.look(environment, {})[0]
+    part = _parts(environment)[0]
 
     assert not part.ok
     assert part.state != "not deployed"
@@ -67,13 +74,13 @@ def test_refusal_of_aws_is_not_taken_for_a_missing_part(environment: Environment
 def test_what_a_check_says_is_told_in_full(environment: Environment, have: Callable[..., None]) -> None:
     have(_raising(PlatformError("Prefect is out of reach", "no route", "wait")))
 
-    assert status.look(environment, {})[0] == Finding("part", False, "Prefect is out of reach", "no route", "wait")
+    assert _parts(environment)[0] == Finding("part", False, "Prefect is out of reach", "no route", "wait")
 
 
 def test_workflows_whose_image_is_gone_are_named(environment: Environment, have: Callable[..., None]) -> None:
     have(lambda _: "fine")
-    images = {"sales/dev": "etl@gone", "stock/dev": "etl@gone", "etl/dev": "etl@there"}
-    [_, fine], [_, wrong] = (status.look(environment, found) for found in ({"etl/dev": "etl@there"}, images))
+    all_there, some_gone = _workflows(etl="etl@there"), _workflows(sales="etl@gone", stock="etl@gone", etl="etl@there")
+    [_, fine], [_, wrong] = (status.look(environment, read).parts for read in (all_there, some_gone))
 
     assert (fine.name, fine.ok, fine.state) == ("workflow images", True, "1 in ECR")
     assert wrong.state == "1 not in ECR"
@@ -88,14 +95,70 @@ def test_when_the_servers_of_local_are_down_nobody_is_asked(
     monkeypatch.setattr(status.local_stack, "state", lambda _: {"emulated AWS": "stopped", "Prefect server": "running"})
     have(lambda _: pytest.fail("was asked"))
 
-    assert status.look(local, {}) == [
-        Finding("emulated AWS", False, "stopped", todo="invoke deploy starts it"),
-        Finding("Prefect server", True, "running"),
-    ]
+    assert status.look(local, lambda _: pytest.fail("was asked")) == status.Seen(
+        [
+            Finding("emulated AWS", False, "stopped", todo="invoke deploy starts it"),
+            Finding("Prefect server", True, "running"),
+        ]
+    )
+
+
+def test_workflows_and_runs_are_seen_with_the_parts(environment: Environment, have: Callable[..., None]) -> None:
+    have(lambda _: "fine")
+    workflows, runs = [{"name": "etl/dev", "image": "etl@gone"}], [{"name": "brave-fox"}]
+    seen = status.look(environment, lambda _: (workflows, runs))
+
+    assert [part.name for part in seen.parts] == ["part", "workflow images"]
+    assert (seen.workflows, seen.runs) == (workflows, runs)
+
+
+def test_prefect_that_is_away_is_told_and_the_other_parts_are_seen(
+    environment: Environment, have: Callable[..., None]
+) -> None:
+    have(lambda _: "fine")
+    seen = status.look(environment, _raising(PlatformError("Prefect is out of reach")))
+
+    assert [(part.ok, part.state) for part in seen.parts] == [(True, "fine"), (False, "Prefect is out of reach")]
+    assert (seen.workflows, seen.runs) == ([], [])
+
+
+def test_session_that_is_over_is_not_used_for_the_next_look(
+    environment: Environment, have: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[bool] = []
+    monkeypatch.setattr(status.aws, "forget_sessions", lambda: forgotten.append(True))
+    have(_raising(_aws_error("AccessDeniedException")))
+    _parts(environment)
+    assert forgotten == []
+    have(_raising(_aws_error("ExpiredToken")))
+
+    assert not _parts(environment)[0].ok
+    assert forgotten == [True]
+
+
+def test_account_is_checked_before_anything_is_looked_at(
+    environment: Environment, have: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status.checks, "account", _raising(PlatformError("another account")))
+    have(lambda _: pytest.fail("was asked"))
+
+    with pytest.raises(PlatformError, match="another account"):
+        status.look(environment, lambda _: pytest.fail("was asked"))
 
 
 PARTS = [Finding("agent", True, "1 of 1 running"), Finding("Prefect project", True, "x")]
 WORKFLOW = {"name": "sales", "version": "abc", "last_run": "COMPLETED"}
+
+
+def _began(**ago: float) -> dict[str, Any]:
+    return {"name": "brave-fox", "deployment": "sales/dev", "state": "Running", "since": _ago(**ago)}
+
+
+def _ago(**ago: float) -> str:
+    return (datetime.now(UTC) - timedelta(**ago)).isoformat().replace("+00:00", "Z")
+
+
+RUN = _began(minutes=3)
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -105,7 +168,7 @@ def test_exit_code_is_0_when_all_are_well(
 ) -> None:
     parts = [*PARTS, Finding("agent at Prefect", ok, "state", "why", "do this")]
 
-    assert summary.show_status(environment, parts, [WORKFLOW], as_json) == code
+    assert summary.show_status(environment, status.Seen(parts, [WORKFLOW], [RUN]), as_json) == code
     printed = capsys.readouterr().out
     assert all(part.name in printed for part in parts)
     assert "sales" in printed
@@ -113,10 +176,32 @@ def test_exit_code_is_0_when_all_are_well(
 
 
 def test_json_is_json_and_nothing_else(environment: Environment, capsys: pytest.CaptureFixture[str]) -> None:
-    summary.show_status(environment, PARTS, [WORKFLOW], True)
+    summary.show_status(environment, status.Seen(PARTS, [WORKFLOW], [RUN]), True)
     told: dict[str, Any] = json.loads(capsys.readouterr().out)
 
     assert told["environment"] == "dev"
     assert told["ok"] is True
     assert told["workflows"] == [WORKFLOW]
+    assert told["runs"] == [RUN]
     assert told["components"][0] == {"name": "agent", "ok": True, "state": "1 of 1 running", "why": "", "todo": ""}
+
+
+@pytest.mark.parametrize(
+    ("ago", "words"),
+    [
+        ({"seconds": -9}, "0 s ago"),
+        ({"seconds": 59}, "59 s ago"),
+        ({"minutes": 61}, "1 h ago"),
+        ({"hours": 23}, "23 h ago"),
+        ({"days": 40}, "40 d ago"),
+    ],
+)
+def test_newest_runs_are_shown_with_state_and_age(
+    environment: Environment, capsys: pytest.CaptureFixture[str], ago: dict[str, float], words: str
+) -> None:
+    runs = [_began(**ago), *[_began(days=50)] * summary.RUNS_SHOWN]
+    summary.show_status(environment, status.Seen(PARTS, runs=runs), False)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("brave-fox")]
+
+    assert re.split(" {2,}", lines[0]) == ["brave-fox", "sales/dev", "Running", words]
+    assert len(lines) == summary.RUNS_SHOWN

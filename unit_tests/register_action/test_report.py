@@ -10,7 +10,7 @@ import pytest
 from environments.settings import Environment
 from register_action import report
 from register_action.changes import Change
-from register_action.report import schedule_text
+from register_action.overview import schedule_text
 from register_action.workflow import Choice, Workflow
 from unit_tests.register_action.conftest import COMMIT, IMAGE, HandOver, Register
 

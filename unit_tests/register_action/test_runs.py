@@ -1,6 +1,5 @@
 """Runs of what is registered: which deployment is meant, how its run starts and is followed, and the overview."""
 
-import json
 import types
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,12 +10,11 @@ import httpx
 import pytest
 
 from environments.errors import PlatformError
-from environments.secrets import AGENT_TOKEN
 from environments.settings import EXECUTION_ENVIRONMENTS, Environment
 from register_action import runs
 from register_action.runs import parse_parameters
 from register_action.workflow import Choice
-from unit_tests.register_action.conftest import COMMIT, IMAGE, FakePrefect
+from unit_tests.register_action.conftest import FakePrefect
 
 DAY = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -272,57 +270,6 @@ def test_log_streams_are_those_of_the_deployments_task_family(environment: Envir
 
     assert runs.log_prefix(environment, "sales/dev-night") == "sales_night/"
     assert runs.log_prefix(environment, "sales") == "sales/"
-
-
-@pytest.fixture
-def rows(environment: Environment, prefect: FakePrefect, of_flows: Runs) -> list[dict[str, Any]]:
-    """The overview of a deployment that ran, one that is paused and was only scheduled, and a preview."""
-    schedules = [{"schedule": {"cron": "0 6 * * *", "timezone": "Europe/Berlin"}, "active": True}]
-    variables, labels = {"image": IMAGE.pinned}, {"workflow": "etl"}
-    sales = prefect.add("sales/dev", version=COMMIT, labels=labels, schedules=schedules, job_variables=variables)
-    tax = prefect.add("tax/dev", paused=True)
-    prefect.add("sales/dev-fix", labels={"preview": "fix", "workflow": "etl"})
-    of_flows.of(sales, DAY, "Failed")
-    of_flows.of(sales, DAY.replace(hour=9), "Completed")
-    of_flows.of(tax, None, "Scheduled")
-    return runs.overview(environment)
-
-
-def test_overview_has_version_image_schedule_and_last_run(rows: list[dict[str, Any]]) -> None:
-    sales, preview, tax = rows
-
-    assert sales == {
-        "name": "sales/dev",
-        "workflow": "etl",
-        "version": COMMIT,
-        "image": IMAGE.pinned,
-        "schedule": "0 6 * * * Europe/Berlin",
-        "last_run": "Completed 2026-01-02 09:04 UTC",
-        "state": "registered",
-    }
-    assert (preview["name"], preview["state"]) == ("sales/dev-fix", "preview")
-    assert (tax["state"], tax["last_run"], tax["version"], tax["image"]) == ("paused", "never", "", "")
-
-
-def test_overview_prints_one_line_for_each_or_json(
-    rows: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    runs.show_overview(rows, False)
-    header, *lines = capsys.readouterr().out.splitlines()
-    runs.show_overview(rows, True)
-
-    assert header.split() == ["deployment", "workflow", "version", "image", "schedule", "last", "run", "state"]
-    assert len(lines) == 3
-    assert lines[0].split()[:4] == ["sales/dev", "etl", "c0ffeec0ffee", "1" * 12]
-    assert json.loads(capsys.readouterr().out) == rows
-
-
-def test_status_goes_on_where_prefect_has_no_answer(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(AGENT_TOKEN, raising=False)
-    with pytest.raises(PlatformError, match="no Prefect key"):
-        runs.overview(environment)
-
-    assert runs.overview_if_reachable(environment) == []
 
 
 @pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999", "9223372036854775808", "9" * 5000, "[" * 5000])

@@ -1,0 +1,85 @@
+"""The REST API of an environment's Prefect by plain HTTP, for commands that only look at it.
+
+Importing Prefect's own client takes longer than all that such a command does. Nothing is repeated or waited for: an
+answer that does not come is what the command has to tell. Source: https://docs.prefect.io/v3/api-ref/rest-api
+"""
+
+import base64
+import http.client
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+from environments.errors import PlatformError
+from environments.secrets import AGENT_TOKEN, prefect_key
+from environments.settings import Environment
+
+PAGE = 200
+"""How many entries Prefect gives at once."""
+TIMEOUT_SECONDS = 10
+
+
+class NotThereError(PlatformError):
+    """Prefect does not know what was asked for."""
+
+
+def ask(
+    environment: Environment,
+    path: str,
+    body: dict[str, Any] | None = None,
+    variable: str = AGENT_TOKEN,
+    key: str = "",
+    todo: str = "",
+) -> Any:
+    """Send one request and give its answer: POST with a body, else GET.
+
+    Args:
+        environment: whose Prefect.
+        path: below the API's URL, such as `/work_pools/filter`.
+        body: of the request.
+        variable: the environment variable that holds the key.
+        key: another key than that.
+        todo: what to do when that other one is not accepted.
+
+    Raises:
+        NotThereError: Prefect answered 404.
+        PlatformError: no key, a key that is not accepted, another error, or no answer.
+    """
+    key, url = key or prefect_key(environment, variable), environment.operator_prefect_api_url
+    login = f"Bearer {key}" if environment.uses_prefect_cloud else "Basic " + base64.b64encode(key.encode()).decode()
+    headers = {"Authorization": login, "Content-Type": "application/json"}
+    request = urllib.request.Request(url + path, None if body is None else json.dumps(body).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            raise PlatformError(
+                f"Prefect at {url} does not accept the key",
+                f"it answered {error.code}",
+                todo or f"set {variable} to a key of environment {environment.name}",
+            ) from error
+        trouble = NotThereError if error.code == 404 else PlatformError
+        raise trouble(f"Prefect at {url} has trouble", f"it answered {error.code}", "try again in a while") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise PlatformError(
+            f"Prefect at {url} is out of reach",
+            f"{type(error).__name__}: {error}",
+            f"check prefect_api_url in environments/{environment.tfvars.name}",
+        ) from error
+
+
+def ask_all(environment: Environment, path: str, **body: Any) -> list[dict[str, Any]]:
+    """All entries that a filter of the API lets through, page after page."""
+    found: list[dict[str, Any]] = []
+    while True:
+        page = ask(environment, path, {**body, "limit": PAGE, "offset": len(found)})
+        found += page
+        if len(page) < PAGE:
+            return found
+
+
+def of_project(environment: Environment, **flow_runs: Any) -> dict[str, Any]:
+    """The body of a request about those runs of the environment's project that pass a filter, if one is given."""
+    return {"work_pools": {"name": {"any_": [environment.prefix]}}, **({"flow_runs": flow_runs} if flow_runs else {})}
