@@ -133,27 +133,16 @@ class Runs:
         self.known: list[Any] = []
         self.states: list[Any] = []
         self.lines: list[Any] = []
-        for name in ("create_flow_run_from_deployment", "read_flow_runs", "read_flow_run", "read_logs"):
+        for name in ("create_flow_run_from_deployment", "read_flow_run", "read_logs"):
             setattr(prefect, name, getattr(self, name))
 
     def create_flow_run_from_deployment(self, deployment_id: UUID, idempotency_key: str, **told: Any) -> Any:
         self.keys.append(idempotency_key)
         self.started.append((deployment_id, told))
-        return self.of(deployment_id, None)
-
-    def of(self, deployment_id: UUID, start: Any, state: str = "Scheduled") -> Any:
         from prefect.client.schemas.objects import FlowRun
 
-        run = FlowRun(
-            flow_id=uuid4(), name="brave-fox", deployment_id=deployment_id, start_time=start, state_name=state
-        )
-        self.known.append(run)
-        return run
-
-    def read_flow_runs(self, *, deployment_filter: Any, flow_run_filter: Any, sort: Any, limit: int) -> list[Any]:
-        assert (flow_run_filter.start_time.is_null_, sort.value) == (False, "START_TIME_DESC")
-        mine = [run for run in self.known if run.deployment_id in deployment_filter.id.any_ and run.start_time]
-        return sorted(mine, key=lambda run: run.start_time, reverse=True)[:limit]
+        self.known.append(FlowRun(flow_id=uuid4(), name="brave-fox", deployment_id=deployment_id))
+        return self.known[-1]
 
     def read_flow_run(self, _: UUID) -> Any:
         from prefect.client.schemas.objects import FlowRun
