@@ -7,6 +7,7 @@ invoke deploy --env dev        everything, on AWS
 from invoke.context import Context
 from invoke.tasks import task
 
+from environments import command_line
 from environments.console import Step, command, confirm, say, steps, table
 from environments.leftovers import scratch_folder
 from environments.settings import load
@@ -490,3 +491,6 @@ def unlock(_: Context, lock: str, env: str = "local") -> None:
         free = run("Lock", terraform.unlock, environment, lock)
         run("What the dead run made", adoption.adopt, environment, image.name(environment).tag, after=(free,))
     say(f"done; invoke deploy --env {env} goes on")
+
+
+command_line.check(globals())
