@@ -9,7 +9,7 @@ import contextlib
 import copy
 from typing import Any
 
-from environments import console
+from environments import console, prefect_rest
 from environments.errors import PlatformError
 from environments.prefect_api import prefect_client
 from environments.settings import EXECUTION_ENVIRONMENTS, MOST_RESTARTS, Environment
@@ -34,34 +34,24 @@ def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
         outputs: of Terraform.
         image: the agent's image in ECR, for a project that is made.
     """
-    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-
     description = f"Workflows of environment {environment.name}, run on ECS Fargate in {environment.aws_region}"
-    template = base_job_template(environment, outputs, image)
+    wanted: dict[str, Any] = {"description": description}
     # What the settings don't limit stays as it is on Prefect's page.
-    wanted_limit = environment.concurrency_limit
-    limit: dict[str, Any] = {} if wanted_limit is None else {"concurrency_limit": wanted_limit}
-    with prefect_client(environment) as client:
-        try:
-            pool = client.read_work_pool(environment.prefix)
-        except ObjectNotFound:
-            pool_to_make = WorkPoolCreate(
-                name=environment.prefix, type="ecs", description=description, base_job_template=template, **limit
-            )
-            with contextlib.suppress(ObjectAlreadyExists):  # made by a request whose answer was lost
-                client.create_work_pool(pool_to_make)
-            done = "created"
-        else:
-            template = _with_image(template, _image(pool.base_job_template) or image.pinned)
-            wanted = (template, description, limit.get("concurrency_limit", pool.concurrency_limit))
-            if (pool.base_job_template, pool.description, pool.concurrency_limit) == wanted:
-                done = "unchanged"
-            else:
-                client.update_work_pool(
-                    environment.prefix, WorkPoolUpdate(description=description, base_job_template=template, **limit)
-                )
-                done = "corrected"
+    if environment.concurrency_limit is not None:
+        wanted["concurrency_limit"] = environment.concurrency_limit
+    template = base_job_template(environment, outputs, image)
+    pool = _pool(environment)
+    if pool:
+        template = _with_image(template, _image(pool) or image.pinned)
+    wanted["base_job_template"] = template
+    if not pool:
+        _create(environment, wanted)
+        done = "created"
+    elif {name: pool[name] for name in wanted} == wanted:
+        done = "unchanged"
+    else:
+        _update(environment, wanted)
+        done = "corrected"
     console.note(f"{environment.prefix} {done}")
     return done
 
@@ -72,33 +62,57 @@ def image_in_use(environment: Environment) -> str:
     Raises:
         PlatformError: there is no project.
     """
-    from prefect.exceptions import ObjectNotFound
-
-    with prefect_client(environment) as client:
-        try:
-            return _image(client.read_work_pool(environment.prefix).base_job_template)
-        except ObjectNotFound as error:
-            raise PlatformError(
-                f"Prefect at {environment.operator_prefect_api_url} has no project {environment.prefix}",
-                "it was deleted, or the key may not see it",
-                f"invoke deploy --env {environment.name} makes it",
-            ) from error
+    return _image(_there(environment))
 
 
 def use_image(environment: Environment, image: Image) -> None:
     """Let workflows be built on this image of the agent from now on, and change nothing else of the project."""
+    pool = _there(environment)
+    if _image(pool) != image.pinned:
+        _update(environment, {"base_job_template": _with_image(pool["base_job_template"], image.pinned)})
+
+
+def _pool(environment: Environment) -> dict[str, Any]:
+    """The work pool as Prefect has it; empty when it is missing."""
+    try:
+        pool: dict[str, Any] = prefect_rest.ask(environment, f"/work_pools/{environment.prefix}", patient=True)
+    except prefect_rest.NotThereError:
+        return {}
+    return pool
+
+
+def _there(environment: Environment) -> dict[str, Any]:
+    if pool := _pool(environment):
+        return pool
+    raise PlatformError(
+        f"Prefect at {environment.operator_prefect_api_url} has no project {environment.prefix}",
+        "it was deleted, or the key may not see it",
+        f"invoke deploy --env {environment.name} makes it",
+    )
+
+
+# Prefect's own client is imported only where something has to be changed: that takes longer than all else here.
+
+
+def _create(environment: Environment, properties: dict[str, Any]) -> None:
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+
+    # It may have been made by a request whose answer was lost.
+    with prefect_client(environment) as client, contextlib.suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=environment.prefix, type="ecs", **properties))
+
+
+def _update(environment: Environment, properties: dict[str, Any]) -> None:
     from prefect.client.schemas.actions import WorkPoolUpdate
 
     with prefect_client(environment) as client:
-        template = client.read_work_pool(environment.prefix).base_job_template
-        if _image(template) != image.pinned:
-            changed = _with_image(template, image.pinned)
-            client.update_work_pool(environment.prefix, WorkPoolUpdate(base_job_template=changed))
+        client.update_work_pool(environment.prefix, WorkPoolUpdate(**properties))
 
 
-def _image(template: dict[str, Any]) -> str:
+def _image(pool: dict[str, Any]) -> str:
     try:
-        return str(template["variables"]["properties"]["image"]["default"])
+        return str(pool["base_job_template"]["variables"]["properties"]["image"]["default"])
     except (KeyError, TypeError):
         return ""
 

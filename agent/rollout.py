@@ -7,25 +7,19 @@ shows why the new task stopped, the last lines it wrote, and who serves now.
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agent.last_words import explain
-from environments import console
+from environments import console, prefect_rest
 from environments.errors import PlatformError
-from environments.prefect_api import prefect_client
 from environments.settings import Environment
 from infra.alarms import expect_agent
 from infra.aws import client
 from infra.terraform import Outputs
 
-if TYPE_CHECKING:
-    from prefect.client.schemas.objects import Worker
-
 STEADY_TIMEOUT_SECONDS = 600
 BACK_TIMEOUT_SECONDS = 60
 POLL_SECONDS = 1.0
-PAGE = 200
-"""How many workers Prefect gives at once."""
 GIVE_UP_AFTER_TASKS = 2
 """ECS itself counts to three at least, and forgets them once a task was seen running:
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-circuit-breaker.html"""
@@ -200,16 +194,10 @@ def describe(environment: Environment) -> dict[str, Any]:
 
 def online_agents(environment: Environment) -> dict[str, datetime]:
     """Agents that Prefect shows online, with the time of their last heartbeat."""
-    from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
-    from prefect.client.schemas.objects import WorkerStatus
-
-    online = WorkerFilter(status=WorkerFilterStatus(any_=[WorkerStatus.ONLINE]))
-    workers: list[Worker] = []
-    with prefect_client(environment) as api:
-        while len(page := api.read_workers_for_work_pool(environment.prefix, online, len(workers), PAGE)) == PAGE:
-            workers += page
-        workers += page
-    return {worker.name: worker.last_heartbeat_time or datetime.now(UTC) for worker in workers}
+    path, which = f"/work_pools/{environment.prefix}/workers/filter", {"status": {"any_": ["ONLINE"]}}
+    workers = prefect_rest.ask_all(environment, path, patient=True, workers=which)
+    beats = {worker["name"]: worker["last_heartbeat_time"] for worker in workers}
+    return {name: datetime.fromisoformat(beat) if beat else datetime.now(UTC) for name, beat in beats.items()}
 
 
 def running_tasks(environment: Environment) -> list[str]:

@@ -4,6 +4,7 @@
   (emulated_lifecycle.py); a rollout that is taken back does not stop who serves (emulated_rollouts.py);
 - IAM is enforced with the permissions that AWS asks for (emulated_iam.py);
 - CloudWatch tells all of an alarm in each protocol (emulated_cloudwatch.py);
+- its threads don't trip over each other (emulated_threads.py);
 - availability zone rebalancing of a service, tags and description of an egress rule are given back as they were told;
 - state is saved a moment after each change, not only on an orderly stop.
 
@@ -44,14 +45,16 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
     from ministack import app as ministack
-    from ministack.services import cloudwatch, ec2, ecr, ecs, eventbridge
+    from ministack.services import cloudwatch, ec2, ecr, ecs, eventbridge, sts
 
     from environments.emulated_cloudwatch import describe_alarms_in_full
     from environments.emulated_ecs import adapt_tasks
     from environments.emulated_iam import enforce_as_aws_does
     from environments.emulated_lifecycle import live_as_on_aws
     from environments.emulated_rollouts import keep_who_serves
+    from environments.emulated_threads import walk_safely
 
+    walk_safely(ecs, sts)
     adapt_tasks(ecs, port, gateway, network)
     live_as_on_aws(ecs, eventbridge)
     keep_who_serves(ecs)

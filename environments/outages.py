@@ -51,22 +51,35 @@ def waiting(send: Callable[..., Any], url: str) -> Callable[..., Any]:
     import httpx
     from prefect.exceptions import PrefectHTTPStatusError
 
-    def send_until_answered(*arguments: Any, **options: Any) -> Any:
-        while True:
-            try:
-                response = send(*arguments, **options)
-            except (httpx.TransportError, PrefectHTTPStatusError) as error:
-                if isinstance(error, PrefectHTTPStatusError) and error.response.status_code not in PASSING:
-                    has_answered(url)
-                    raise
-                if url not in _answered or not _may_wait(url, error):
-                    raise
-                time.sleep(PAUSE_SECONDS)
-            else:
-                has_answered(url)
-                return response
+    def away(error: Exception) -> bool:
+        if isinstance(error, PrefectHTTPStatusError):
+            return error.response.status_code in PASSING
+        return isinstance(error, httpx.TransportError)
 
-    return send_until_answered
+    return lambda *arguments, **options: waited_for(url, lambda: send(*arguments, **options), away)
+
+
+def waited_for(url: str, ask: Callable[[], T], away: Callable[[Exception], bool]) -> T:
+    """What an API answers; one that has answered before and went away is asked until it is back.
+
+    Args:
+        url: of the API.
+        ask: asks it, and raises for a bad answer or for none.
+        away: whether such an error says that the API is not there for the moment.
+    """
+    while True:
+        try:
+            answer = ask()
+        except Exception as error:
+            if not away(error):
+                has_answered(url)
+                raise
+            if url not in _answered or not _may_wait(url, error):
+                raise
+            time.sleep(PAUSE_SECONDS)
+        else:
+            has_answered(url)
+            return answer
 
 
 def _may_wait(url: str, error: Exception) -> bool:

@@ -68,19 +68,7 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
             ) from error
         raise PlatformError(f"Prefect at {url} refused a request", _detail(error.response)) from error
     except httpx.TransportError as error:
-        raise _out_of_reach(environment, error) from error
-
-
-def _out_of_reach(environment: Environment, error: Exception) -> PlatformError:
-    url, why = environment.operator_prefect_api_url, f"{type(error).__name__}: {error}"
-    away = outages.since(url)
-    if environment.is_local:
-        todo = "invoke deploy starts it" + ("; then the same command goes on where it stopped" if away else "")
-    elif away:
-        todo = "run the same command again when Prefect answers: it goes on where it stopped"
-    else:
-        todo = f"check prefect_api_url in {environment.tfvars.name}"
-    return PlatformError(f"Prefect at {url} is out of reach" + (f" since {away}" if away else ""), why, todo)
+        raise prefect_rest.out_of_reach(environment, error) from error
 
 
 def _detail(response: "httpx.Response") -> str:

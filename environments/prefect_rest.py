@@ -1,7 +1,8 @@
 """The REST API of an environment's Prefect by plain HTTP, for commands that only look at it.
 
-Importing Prefect's own client takes longer than all that such a command does. Nothing is repeated or waited for: an
-answer that does not come is what the command has to tell. Source: https://docs.prefect.io/v3/api-ref/rest-api
+Importing Prefect's own client takes longer than all that such a command does. Nothing is repeated or waited for, unless
+a request is patient: an answer that does not come may be what the command has to tell.
+Source: https://docs.prefect.io/v3/api-ref/rest-api
 """
 
 import base64
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from environments import outages
 from environments.errors import PlatformError
 from environments.secrets import AGENT_TOKEN, prefect_key
 from environments.settings import Environment
@@ -24,6 +26,10 @@ class NotThereError(PlatformError):
     """Prefect does not know what was asked for."""
 
 
+class AwayError(PlatformError):
+    """Prefect did not answer, or what stands before it says that it is not there."""
+
+
 def ask(
     environment: Environment,
     path: str,
@@ -31,6 +37,7 @@ def ask(
     variable: str = AGENT_TOKEN,
     key: str = "",
     todo: str = "",
+    patient: bool = False,
 ) -> Any:
     """Send one request and give its answer: POST with a body, else GET.
 
@@ -41,11 +48,18 @@ def ask(
         variable: the environment variable that holds the key.
         key: another key than that.
         todo: what to do when that other one is not accepted.
+        patient: wait for a Prefect that has answered before and went away, see `outages`.
 
     Raises:
         NotThereError: Prefect answered 404.
-        PlatformError: no key, a key that is not accepted, another error, or no answer.
+        AwayError: no answer.
+        PlatformError: no key, a key that is not accepted, or another error.
     """
+    if patient:
+        url = environment.operator_prefect_api_url
+        return outages.waited_for(
+            url, lambda: ask(environment, path, body, variable, key, todo), lambda error: isinstance(error, AwayError)
+        )
     key, url = key or prefect_key(environment, variable), environment.operator_prefect_api_url
     login = f"Bearer {key}" if environment.uses_prefect_cloud else "Basic " + base64.b64encode(key.encode()).decode()
     headers = {"Authorization": login, "Content-Type": "application/json"}
@@ -60,21 +74,31 @@ def ask(
                 f"it answered {error.code}",
                 todo or f"set {variable} to a key of environment {environment.name}",
             ) from error
-        trouble = NotThereError if error.code == 404 else PlatformError
-        raise trouble(f"Prefect at {url} has trouble", f"it answered {error.code}", "try again in a while") from error
+        kinds: dict[int, type[PlatformError]] = {404: NotThereError, **dict.fromkeys(outages.PASSING, AwayError)}
+        kind = kinds.get(error.code, PlatformError)
+        raise kind(f"Prefect at {url} has trouble", f"it answered {error.code}", "try again in a while") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise PlatformError(
-            f"Prefect at {url} is out of reach",
-            f"{type(error).__name__}: {error}",
-            f"check prefect_api_url in environments/{environment.tfvars.name}",
-        ) from error
+        raise out_of_reach(environment, error) from error
 
 
-def ask_all(environment: Environment, path: str, **body: Any) -> list[dict[str, Any]]:
+def out_of_reach(environment: Environment, error: Exception) -> "AwayError":
+    """The error for a Prefect that does not answer, with what to do about it."""
+    url, why = environment.operator_prefect_api_url, f"{type(error).__name__}: {error}"
+    away = outages.since(url)
+    if environment.is_local:
+        todo = "invoke deploy starts it" + ("; then the same command goes on where it stopped" if away else "")
+    elif away:
+        todo = "run the same command again when Prefect answers: it goes on where it stopped"
+    else:
+        todo = f"check prefect_api_url in {environment.tfvars.name}"
+    return AwayError(f"Prefect at {url} is out of reach" + (f" since {away}" if away else ""), why, todo)
+
+
+def ask_all(environment: Environment, path: str, patient: bool = False, **body: Any) -> list[dict[str, Any]]:
     """All entries that a filter of the API lets through, page after page."""
     found: list[dict[str, Any]] = []
     while True:
-        page = ask(environment, path, {**body, "limit": PAGE, "offset": len(found)})
+        page = ask(environment, path, {**body, "limit": PAGE, "offset": len(found)}, patient=patient)
         found += page
         if len(page) < PAGE:
             return found

@@ -14,6 +14,7 @@ import pytest
 from agent import project
 from agent.project import base_job_template
 from environments.errors import PlatformError
+from environments.prefect_rest import NotThereError
 from environments.settings import EXECUTION_ENVIRONMENTS, ROOT, Environment
 from infra.images import Image
 from infra.terraform import Outputs
@@ -252,6 +253,14 @@ class Prefect:
         self.pools: dict[str, Any] = {}
         self.writes = 0
 
+    def ask(self, _: Environment, path: str, patient: bool) -> dict[str, Any]:
+        """What the API answers to a plain request that waits for it."""
+        assert patient
+        [name] = re.fullmatch(r"/work_pools/(\w+)", path).groups()
+        if name not in self.pools:
+            raise NotThereError("404")
+        return vars(self.pools[name])
+
     def read_work_pool(self, name: str) -> Any:
         from prefect.exceptions import ObjectNotFound
 
@@ -281,6 +290,7 @@ def prefect(monkeypatch: pytest.MonkeyPatch) -> Prefect:
         yield fake
 
     monkeypatch.setattr(project, "prefect_client", client)
+    monkeypatch.setattr(project.prefect_rest, "ask", fake.ask)
     return fake
 
 

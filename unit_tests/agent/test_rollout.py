@@ -1,7 +1,5 @@
-import contextlib
 import dataclasses
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -441,18 +439,16 @@ def test_ids_of_running_tasks_are_the_last_part_of_their_arns(environment: Envir
 
 def test_all_agents_that_prefect_shows_online_count(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     beat = datetime(2026, 1, 1, tzinfo=UTC)
-    workers = [types.SimpleNamespace(name=f"agent-{number}", last_heartbeat_time=beat) for number in range(450)]
+    names = [f"agent-{number}" for number in range(450)]
+    workers = [{"name": name, "last_heartbeat_time": beat.isoformat().replace("+00:00", "Z")} for name in names]
 
-    def read(pool: str, which: Any, offset: int, limit: int) -> list[Any]:
-        assert which.status.any_ == ["ONLINE"]
-        assert limit <= 200, "Prefect refuses more"
-        return workers[offset : offset + limit] if pool == environment.prefix else []
+    def ask(_: Environment, path: str, body: dict[str, Any], patient: bool) -> list[dict[str, Any]]:
+        assert patient
+        assert body["workers"] == {"status": {"any_": ["ONLINE"]}}
+        mine = workers if path == f"/work_pools/{environment.prefix}/workers/filter" else []
+        return mine[body["offset"] : body["offset"] + body["limit"]]
 
-    @contextlib.contextmanager
-    def client(*_: Any) -> Iterator[Any]:
-        yield types.SimpleNamespace(read_workers_for_work_pool=read)
+    monkeypatch.setattr(rollout.prefect_rest, "ask", ask)
 
-    monkeypatch.setattr(rollout, "prefect_client", client)
-
-    assert rollout.online_agents(environment) == {worker.name: beat for worker in workers}
+    assert rollout.online_agents(environment) == dict.fromkeys(names, beat)
     assert rollout.online_agents(dataclasses.replace(environment, name="prod")) == {}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from environments import prefect_rest
+from environments import outages, prefect_rest
 from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
 from environments.secrets import AGENT_TOKEN
@@ -74,10 +74,23 @@ def test_page_after_page_is_read_until_one_is_not_full(
 ) -> None:
     there = [{"id": number} for number in range(prefect_rest.PAGE * 2 + 1)]
 
-    def page(_: Environment, path: str, body: dict[str, Any]) -> list[dict[str, int]]:
+    def page(_: Environment, path: str, body: dict[str, Any], patient: bool) -> list[dict[str, int]]:
         assert (path, body["sort"]) == ("/flows/filter", "NAME_ASC")
         return there[body["offset"] : body["offset"] + body["limit"]]
 
     monkeypatch.setattr(prefect_rest, "ask", page)
 
     assert prefect_rest.ask_all(environment, "/flows/filter", sort="NAME_ASC") == there
+
+
+@pytest.mark.parametrize("code", [502, 503, 504])
+def test_patient_request_waits_for_a_prefect_that_has_answered_before(
+    own_server: Environment, http_server: Server, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(outages.time, "sleep", lambda _: http_server.answer(200, body=b"[]"))
+    http_server.answer(code)
+    with pytest.raises(prefect_rest.AwayError):
+        prefect_rest.ask(own_server, "/x", patient=True)
+    outages.has_answered(own_server.operator_prefect_api_url)
+
+    assert prefect_rest.ask(own_server, "/x", patient=True) == []
