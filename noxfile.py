@@ -115,7 +115,7 @@ def checkers() -> dict[str, list[Command]]:
         "actionlint": [[str(bin_folder / "actionlint"), f"-shellcheck={shellcheck}", "-pyflakes=", *workflows]],
         "schemas": [[*schema, "vendor.github-workflows", *workflows], [*schema, "vendor.github-actions", *actions]],
         "zizmor": [[*zizmor, "--config=.github/zizmor.yml", *workflows, *actions]],
-        "shellcheck": [[shellcheck, "bootstrap.sh", ".ci/run", *scripts]],
+        "shellcheck": [[shellcheck, "bootstrap.sh", ".ci/run", "environments/completion.bash", *scripts]],
         "hadolint": [[str(bin_folder / "hadolint"), *files("*/Dockerfile")]],
     }
 

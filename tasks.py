@@ -38,6 +38,10 @@ def deploy(_: Context, env: str = "local", plan: str = "", yes: bool = False) ->
     """Bring an environment up, or to what its settings say; run twice, the second run changes nothing.
 
     For prod it shows the plan and asks. Exit codes: 0 done, 1 an error that is explained, 130 stopped by Ctrl-C.
+
+    invoke deploy
+    invoke deploy --env dev
+    invoke deploy --env prod --plan approved.plan
     """
     from agent import image, key, project, releases, rollout, summary
     from environments import local_stack
@@ -77,7 +81,11 @@ def deploy(_: Context, env: str = "local", plan: str = "", yes: bool = False) ->
 )
 @command
 def rollback(_: Context, env: str = "local", to: str = "", yes: bool = False, dry_run: bool = False) -> None:
-    """Let the agent be the one before again, and its image that of the project; nothing else changes."""
+    """Let the agent be the one before again, and its image that of the project; nothing else changes.
+
+    invoke rollback --env dev --dry-run
+    invoke rollback --env dev --to 7
+    """
     from agent import releases
     from infra import checks
 
@@ -105,6 +113,9 @@ def plan(_: Context, env: str = "local", out: str = "", markdown: str = "") -> i
     """Show what deploy would change on AWS; exit code 0 for nothing, 2 for something, 1 for an error.
 
     Needs Terraform, the settings and read access to AWS, nothing else, and locks nothing.
+
+    invoke plan --env dev
+    invoke plan --env prod --out approved.plan
     """
     from agent import image
     from environments import local_stack
@@ -131,6 +142,9 @@ def destroy(_: Context, env: str = "local", yes: bool = False, name: str = "") -
     """Remove an environment: agent, project, images, logs, network; in local its servers and data too.
 
     For prod the name must be typed. What invoke bootstrap-account made stays. Exit codes as of deploy.
+
+    invoke destroy --yes
+    invoke destroy --env prod --name prod
     """
     from agent import teardown
     from environments import local_stack
@@ -169,6 +183,8 @@ def bootstrap_account(
     """Set up an AWS account for an environment, once: state bucket, roles, trust in GitHub; wants an administrator.
 
     Says what to put where in GitHub. Run it again to change whom the roles trust, or after an update of this platform.
+
+    invoke bootstrap-account --env dev --workflow-repository acme/etl
     """
     from environments.settings import ROOT
     from infra import account, checks
@@ -192,6 +208,9 @@ def settings(_: Context, env: str = "local", json: bool = False) -> None:
     """Show all settings of an environment, defaults included, and the roles of its pipelines; asks nobody.
 
     Under GitHub Actions also gives aws_region, deploy_role, register_role and plan_role to the steps that follow.
+
+    invoke settings --env dev
+    invoke settings --env dev --json
     """
     from agent import summary
 
@@ -231,7 +250,11 @@ def register(
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Hand over a workflow: build its image, push it, and create a deployment for each of its flows."""
+    """Hand over a workflow: build its image, push it, and create a deployment for each of its flows.
+
+    invoke register --workflow-path examples/sample_workflow/workflow
+    invoke register --workflow-path workflow --git-url https://github.com/acme/etl --env dev
+    """
     from infra import checks
     from register_action import changes, deployments, removal, report, source, workflow, workflow_image
 
@@ -278,7 +301,11 @@ def unregister(
     yes: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Take a workflow back: its deployments, its images; or only the previews of a branch."""
+    """Take a workflow back: its deployments, its images; or only the previews of a branch.
+
+    invoke unregister --name etl --dry-run
+    invoke unregister --name etl --preview --branch-name fix --env dev
+    """
     from infra import checks
     from register_action import removal, source
 
@@ -298,7 +325,10 @@ def unregister(
 @task(help={"env": ENV, "json": "for scripts"})
 @command
 def workflows(_: Context, env: str = "local", json: bool = False) -> None:
-    """Show what is registered: version, image, schedule, last run."""
+    """Show what is registered: version, image, schedule, last run.
+
+    invoke workflows --env dev
+    """
     from environments import local_stack
     from register_action import overview
 
@@ -326,7 +356,11 @@ def run(
     cpu: str = "",
     memory: str = "",
 ) -> int:
-    """Run a workflow now, show its logs, and exit 0 when it is COMPLETED."""
+    """Run a workflow now, show its logs, and exit 0 when it is COMPLETED.
+
+    invoke run sample_workflow
+    invoke run sales_report --param days=7 --memory 2048 --env dev
+    """
     from environments import local_stack
     from register_action import runs, workflow
 
@@ -344,8 +378,8 @@ def status(_: Context, env: str = "local", json: bool = False, watch: bool = Fal
 
     With --watch the page stays up to date; where no terminal is, it is printed again when something has changed.
 
-        invoke status
-        invoke status --env dev --watch
+    invoke status
+    invoke status --env dev --watch
     """
     from functools import partial
 
@@ -375,8 +409,8 @@ def open(_: Context, env: str = "local", what: str = "prefect", browser: bool = 
 
     In a pipeline, or with the output elsewhere, it only prints.
 
-        invoke open
-        invoke open --env dev --what agent-logs
+    invoke open
+    invoke open --env dev --what agent-logs
     """
     from environments import pages
 
@@ -386,7 +420,11 @@ def open(_: Context, env: str = "local", what: str = "prefect", browser: bool = 
 @task(help={"env": ENV, "json": "for scripts"})
 @command
 def outputs(_: Context, env: str = "local", json: bool = False) -> None:
-    """Show what Terraform made: names, ARNs, ids."""
+    """Show what Terraform made: names, ARNs, ids.
+
+    invoke outputs --env dev
+    invoke outputs --json
+    """
     from dataclasses import asdict
     from json import dumps
 
@@ -402,7 +440,11 @@ def outputs(_: Context, env: str = "local", json: bool = False) -> None:
 @task(help={"env": ENV, "drift": "compare AWS with the settings, too, as invoke plan does; takes a while"})
 @command
 def doctor(_: Context, env: str = "local", drift: bool = False) -> int:
-    """Check tools, Docker engine, credentials and Prefect, and say what to do about each that is wrong."""
+    """Check tools, Docker engine, credentials and Prefect, and say what to do about each that is wrong.
+
+    invoke doctor
+    invoke doctor --env dev --drift
+    """
     from agent import image
     from infra import checks
 
@@ -420,7 +462,11 @@ def doctor(_: Context, env: str = "local", drift: bool = False) -> int:
 )
 @command
 def logs(_: Context, name: str, env: str = "local", follow: bool = False, lines: str = "100") -> None:
-    """Show what the agent, or the last run of a workflow, wrote."""
+    """Show what the agent, or the last run of a workflow, wrote.
+
+    invoke logs agent --follow
+    invoke logs sample_workflow --env dev --lines 500
+    """
     from infra import checks
     from infra import logs as cloudwatch
     from register_action import runs
@@ -448,7 +494,11 @@ def logs(_: Context, name: str, env: str = "local", follow: bool = False, lines:
 )
 @command
 def agent(_: Context, env: str = "local", up: bool = False, down: bool = False) -> None:
-    """Start or stop the agent of a deployed environment."""
+    """Start or stop the agent of a deployed environment.
+
+    invoke agent --down --env dev
+    invoke agent --up --env dev
+    """
     from agent import rollout
     from environments.errors import PlatformError
     from infra import checks
@@ -466,6 +516,8 @@ def rotate_key(_: Context, env: str = "local") -> None:
     """Give agent and workflows the Prefect key of PREFECT_AGENT_TOKEN; local makes one. Nothing stands still.
 
     A key that Prefect does not take changes nothing. At the end it says when the earlier key may be revoked.
+
+    invoke rotate-key --env dev
     """
     from agent import rollout, rotation
     from infra import checks, terraform
@@ -482,7 +534,10 @@ def rotate_key(_: Context, env: str = "local") -> None:
 @task(help={"env": ENV, "lock": "ID of the lock, from the message that names it"}, positional=["lock"])
 @command
 def unlock(_: Context, lock: str, env: str = "local") -> None:
-    """Release Terraform's lock that a dead run left behind, and take up what that run made but could not write down."""
+    """Release Terraform's lock that a dead run left behind, and take up what that run made but could not write down.
+
+    invoke unlock 01234567-89ab-cdef-0123-456789abcdef --env dev
+    """
     from agent import image
     from infra import adoption, checks, terraform
 

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import re
 import subprocess
@@ -5,15 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from invoke.collection import Collection
 from invoke.main import program
+from invoke.parser import Parser
 
 import tasks
-from environments.settings import ROOT
+from environments.settings import ROOT, known
 
 INVOKE = Path(sys.executable).parent / "invoke"
 TASKS = {
     *("deploy", "plan", "destroy", "status", "settings", "outputs", "doctor", "agent", "rotate-key", "unlock"),
-    *("register", "unregister", "workflows", "run", "logs", "rollback"),
+    *("register", "unregister", "workflows", "run", "logs", "rollback", "open"),
 }
 OF_A_WORKFLOW = "workflow-path git-url branch-name name"
 OPTIONS = {
@@ -22,6 +25,8 @@ OPTIONS = {
     "run": "name param wait execution-environment cpu memory",
     "logs": "name follow lines",
     "workflows": "json",
+    "status": "json watch",
+    "open": "what browser",
     "deploy": "plan yes",
     "rollback": "to yes dry-run",
     "plan": "out markdown",
@@ -80,6 +85,29 @@ def test_what_a_pipeline_says_is_all_by_name(name: str) -> None:
     assert [argument.name for argument in getattr(tasks, name).get_arguments() if argument.positional] == []
 
 
+@pytest.fixture
+def parser() -> Parser:
+    """Invoke's own parser of the project's tasks; with a module of its own, since it uses the help texts up."""
+    specification = importlib.util.spec_from_file_location("tasks_anew", ROOT / "tasks.py")
+    assert specification
+    assert specification.loader
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return Parser(Collection.from_module(module).to_contexts())
+
+
+def test_help_of_every_task_has_examples_that_invoke_understands(listed: dict[str, str], parser: Parser) -> None:
+    for name in listed:
+        docstring = getattr(tasks, name.replace("-", "_")).__doc__
+        examples = [line.split()[1:] for line in docstring.splitlines() if line.strip().startswith("invoke ")]
+
+        assert examples, name
+        for words in examples:
+            [context] = parser.parse_argv(words)
+            assert context.name == name
+            assert context.args["env"].value in known(), words
+
+
 def test_help_of_register_names_its_options() -> None:
     answer = _run("--help", "register")
 
@@ -100,6 +128,8 @@ def test_several_flows_and_parameters_can_be_named() -> None:
         ("register --cpu lots", "--cpu 'lots' is not a whole number"),
         ("run sales --memory -1", "--memory '-1' is not a whole number"),
         ("run sales --param day", "--param 'day' is not key=value"),
+        ("status --watch --json", "say either --watch or --json"),
+        ("open --what agent-log --env dev", "did you mean agent-logs?"),
         ("register --json --env locla", "did you mean local?"),
         ("unregister --env locla", "did you mean local?"),
         ("deploy --plan nosuch --env dev", "there is no plan nosuch"),
