@@ -49,6 +49,11 @@ def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) -> None
         say(line, "bold" if header and not number else "")
 
 
+def is_screen() -> bool:
+    """Whether somebody sees the output on a terminal that can be drawn on."""
+    return sys.stdout.isatty() and not _console(False).is_dumb_terminal
+
+
 def captured(action: Callable[[], T]) -> tuple[str, T]:
     """What an action says, in place of saying it; and what it gives."""
     with _console(False).capture() as said:

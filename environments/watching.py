@@ -1,7 +1,6 @@
 """Looks again and again and shows what it sees: on a terminal in place, elsewhere whenever something has changed."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -27,7 +26,7 @@ def watch(look: Callable[[], T], show: Callable[[T], int]) -> int:
     """
     code: int | None = None
     page = ""
-    on_screen = sys.stdout.isatty()
+    on_screen = console.is_screen()
     try:
         with _screen() if on_screen else _paper() as draw:
             while True:

@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -34,6 +35,12 @@ def test_check_that_can_not_look_is_wrong_and_nothing_is_raised(environment: Env
     assert not found.ok
     assert "credentials" in found.why
     assert "invoke doctor" in found.todo
+
+
+def test_check_that_hangs_does_not_keep_the_process_from_ending(environment: Environment) -> None:
+    [found] = checking.run(environment, [("queue", lambda _: str(threading.current_thread().daemon))])
+
+    assert found.state == "True"
 
 
 def test_nothing_to_check_finds_nothing(environment: Environment) -> None:
