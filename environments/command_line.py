@@ -16,7 +16,7 @@ from environments import console, settings
 from environments.errors import PlatformError
 
 if TYPE_CHECKING:
-    from invoke.parser import ParserContext
+    from invoke.parser.context import ParserContext
 
 UNKNOWN = re.compile("No idea what (.+) is!")
 """What invoke says of a word that is neither a task nor an option nor a value."""
@@ -31,7 +31,7 @@ def check(tasks: Mapping[str, Any]) -> None:
     Raises:
         SystemExit: there is such a word, and it was told.
     """
-    program = getattr(sys.modules.get("invoke.main"), "program", None)
+    program: Any = getattr(sys.modules.get("invoke.main"), "program", None)
     if not hasattr(program, "core"):
         return  # tasks.py is imported by something else
     asked_about = program.args.help.value
@@ -43,7 +43,7 @@ def check(tasks: Mapping[str, Any]) -> None:
 def _slip(tasks: Mapping[str, Any], options: "ParserContext", words: list[str]) -> PlatformError | None:
     from invoke.collection import Collection
     from invoke.exceptions import ParseError
-    from invoke.parser import Parser
+    from invoke.parser.parser import Parser
     from invoke.tasks import Task
 
     known = Collection()
