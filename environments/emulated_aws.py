@@ -45,7 +45,7 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
     from ministack import app as ministack
-    from ministack.services import cloudwatch, ec2, ecr, ecs, eventbridge, sts
+    from ministack.services import cloudwatch, ec2, ecr, ecs, eventbridge, sqs, sts
 
     from environments.emulated_cloudwatch import describe_alarms_in_full
     from environments.emulated_ecs import adapt_tasks
@@ -60,6 +60,7 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     keep_who_serves(ecs)
     enforce_as_aws_does(ecr, ecs)
     remember_availability_zone_rebalancing(ecs)
+    forget_receivers(sqs)
     stop_restored_tasks(ecs)
     # Restored services start their tasks at once: what those need must have been restored before.
     ministack._state_map["ecs"] = ministack._state_map.pop("ecs")
@@ -84,6 +85,20 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     await hypercorn_serve(closed(recording(ministack.app, changes)), config, shutdown_trigger=stopped.wait)
     # Everything is saved and stopped; threads that wait for queues and containers must not keep the process.
     os._exit(0)
+
+
+def forget_receivers(sqs: Any) -> None:
+    """Let whoever waits for messages of a queue ask every second: the emulator goes on waiting for one who is gone.
+
+    A message that it hands to an agent that was killed would stay hidden from the next one.
+    """
+    receive = sqs._HANDLERS["ReceiveMessage"]
+
+    async def receive_for_a_second(data: dict[str, Any], url: str) -> Any:
+        longest = {"WaitTimeSeconds": min(int(data["WaitTimeSeconds"]), 1)} if data.get("WaitTimeSeconds") else {}
+        return await receive({**data, **longest}, url)
+
+    sqs._HANDLERS["ReceiveMessage"] = receive_for_a_second
 
 
 def start_empty_if_incomplete(state: Path, objects: Path) -> None:

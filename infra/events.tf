@@ -10,7 +10,7 @@ resource "aws_sqs_queue" "task_events" {
   sqs_managed_sse_enabled    = true
   message_retention_seconds  = 4 * 24 * 60 * 60
   receive_wait_time_seconds  = 20
-  visibility_timeout_seconds = 60
+  visibility_timeout_seconds = 30 # as long as another agent waits for one that died with a message in its hands
 }
 
 resource "aws_sqs_queue" "dead_letters" {

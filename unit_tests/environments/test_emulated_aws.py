@@ -188,6 +188,19 @@ def test_service_gives_back_the_rebalancing_it_was_told() -> None:
     assert created == services["c/s"][setting] == "DISABLED"
 
 
+@pytest.mark.parametrize(("asked", "waited"), [({"WaitTimeSeconds": 20}, 1), ({"WaitTimeSeconds": 0}, 0), ({}, None)])
+def test_who_waits_for_messages_has_to_ask_again_soon(asked: dict[str, int], waited: int | None) -> None:
+    async def receive(data: dict[str, Any], _: str) -> dict[str, Any]:
+        return data
+
+    module = types.SimpleNamespace(_HANDLERS={"ReceiveMessage": receive})
+    emulated_aws.forget_receivers(module)
+    told = asyncio.run(module._HANDLERS["ReceiveMessage"]({"QueueUrl": "q", **asked}, "q"))
+
+    assert told["QueueUrl"] == "q"
+    assert told.get("WaitTimeSeconds") == waited
+
+
 def test_tasks_of_the_last_process_are_stopped_in_every_respect() -> None:
     running = {"lastStatus": "STOPPED", "desiredStatus": "RUNNING"}
     evicted = {"desiredStatus": "RUNNING", "stopCode": "TaskFailedToStart", "stoppedReason": "no image"}
