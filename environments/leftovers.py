@@ -138,10 +138,9 @@ def _end_programs(folder: Path) -> None:
 
 def _remove_containers(folder: Path) -> None:
     import docker
-    from docker.errors import DockerException
 
     # Without an engine there are none.
-    with contextlib.suppress(DockerException):
+    with contextlib.suppress(docker.errors.DockerException):
         for container in docker.from_env().containers.list(all=True, filters={"label": f"{VARIABLE}={folder}"}):
             container.remove(force=True, v=True)
 

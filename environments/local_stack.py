@@ -183,14 +183,20 @@ def docker_client() -> Any:
         PlatformError: none answers.
     """
     import docker
-    from docker.errors import DockerException
 
     try:
         client = docker.from_env(timeout=120)
         client.ping()
-    except DockerException as error:
+    except docker.errors.DockerException as error:
         raise PlatformError("no Docker engine answers", str(error), "./bootstrap.sh installs and starts one") from error
     return client
+
+
+def docker_errors() -> Any:
+    """Docker's errors. Threads that import a part of a package and the package itself can block each other for good."""
+    import docker
+
+    return docker.errors
 
 
 def network_name(environment: Environment) -> str:

@@ -91,11 +91,9 @@ def _no_drift(environment: Environment, image_tag: str) -> str:
 
 
 def _base_image(_: Environment) -> str:
-    from docker.errors import ImageNotFound
-
     try:
         local_stack.docker_client().images.get(images.BASE_IMAGE)
-    except ImageNotFound as error:
+    except local_stack.docker_errors().ImageNotFound as error:
         raise PlatformError(
             f"the base image {images.BASE_IMAGE} is missing",
             "the agent's image is built on it",

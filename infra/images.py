@@ -18,7 +18,7 @@ from typing import Any
 
 from environments import console, outages
 from environments.errors import PlatformError
-from environments.local_stack import docker_client
+from environments.local_stack import docker_client, docker_errors
 from environments.settings import Environment
 from infra.aws import client
 
@@ -125,14 +125,12 @@ def build(
         PlatformError: a step failed; the reason holds the step and its last lines.
         PlatformError: the image is for another processor, and this engine can't build for that.
     """
-    from docker.errors import ImageNotFound
-
     engine, name = docker_client(), engine_name(environment, image.uri)
     try:
         engine.images.get(name)
         console.note("unchanged")
         return
-    except ImageNotFound:
+    except docker_errors().ImageNotFound:
         pass
     recent: list[str] = []
     step = ""
@@ -207,15 +205,20 @@ def fetch(environment: Environment, uri: str) -> str:
     Returns:
         The name under which the engine knows it; a Dockerfile can build on that.
     """
-    from docker.errors import APIError, ImageNotFound
-
+    errors = docker_errors()
     engine, name = docker_client(), engine_name(environment, uri)
+
+    def passing(error: Exception) -> bool:
+        return isinstance(error, errors.APIError) and error.is_server_error() and not REFUSED.search(str(error))
+
     try:
         engine.images.get(name)
-    except ImageNotFound:
+    except errors.ImageNotFound:
         outages.repeated(
             lambda: engine.images.pull(name, auth_config=_login(environment), platform=environment.image_platform),
-            lambda error: isinstance(error, APIError) and error.is_server_error() and not REFUSED.search(str(error)),
+            lambda error: (
+                isinstance(error, errors.APIError) and error.is_server_error() and not REFUSED.search(str(error))
+            ),
         )
     return name
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from environments import console, leftovers
 from environments.errors import PlatformError
-from environments.local_stack import docker_client
+from environments.local_stack import docker_client, docker_errors
 from environments.settings import ROOT, Environment
 from infra import images
 from infra.aws import check_account
@@ -149,8 +149,7 @@ def known(workflow: Workflow, project: Project, image: Image) -> dict[str, Descr
 
 
 def _imported(environment: Environment, image: Image, flows: list[FoundFlow]) -> list[DescribedFlow]:
-    from docker.errors import APIError, ContainerError
-
+    errors = docker_errors()
     name, output = images.fetch(environment, image.uri), b""
     try:
         printed = docker_client().containers.run(
@@ -166,7 +165,7 @@ def _imported(environment: Environment, image: Image, flows: list[FoundFlow]) ->
         output = printed or b"it printed nothing"
         by_entrypoint = {answer["entrypoint"]: answer for answer in json.loads(output.decode().splitlines()[-1])}
         answers = [by_entrypoint[flow.entrypoint] for flow in flows]
-    except (ContainerError, APIError, ValueError, LookupError, TypeError) as error:
+    except (errors.ContainerError, errors.APIError, ValueError, LookupError, TypeError) as error:
         last_words = getattr(error, "stderr", None) or output or str(error).encode()
         if TIMED_OUT in last_words:
             raise PlatformError(

@@ -42,6 +42,10 @@ LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 def _imports(file: Path) -> set[str]:
     """Top-level names of everything a file imports, inside functions too."""
+    return {name.split(".")[0] for name in _modules(file)}
+
+
+def _modules(file: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -49,7 +53,7 @@ def _imports(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}:{node.lineno} imports relatively"
             names.add(node.module or "")
-    return {name.split(".")[0] for name in names}
+    return names
 
 
 def _pins(lock: Path) -> dict[str, str]:
@@ -79,6 +83,19 @@ def test_what_the_agents_image_runs_needs_no_module_of_the_agent_that_is_not_in_
     ours |= {node.module.split(".")[1] for node in froms if (node.module or "").startswith("agent.")}
 
     assert ours <= set(RUNS_INSIDE)
+
+
+@pytest.mark.parametrize("floor", ["agent", "environments", "infra", "register_action"])
+def test_no_part_of_the_docker_package_is_imported_before_the_package(floor: str) -> None:
+    """Steps run side by side: one that imports a part and one that imports the package would wait for each other."""
+    imported = {
+        f"{file.name}: {module}"
+        for file in (ROOT / floor).glob("*.py")
+        if not file.name.startswith("emulated_")  # in a process of its own, which imports it when it starts
+        for module in _modules(file)
+    }
+
+    assert [module for module in imported if ": docker." in module] == []
 
 
 @pytest.mark.parametrize(
