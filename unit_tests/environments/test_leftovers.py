@@ -29,6 +29,7 @@ program.wait()
 """A command of ours: it starts a program, tells its folder and what the program says first, and waits."""
 PROGRAM = """
 import os, signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # it is ignored where a shell started us in the background
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 child = subprocess.Popen(
     [sys.executable, "-c", "import signal; print(flush=True); signal.pause()"], stdout=subprocess.PIPE

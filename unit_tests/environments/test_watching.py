@@ -16,10 +16,11 @@ from environments.errors import PlatformError
 from environments.settings import ROOT
 
 PROGRAM = """
-import itertools, sys
+import itertools, signal, sys
 from environments import console, watching
 
 looks = itertools.count(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell started us in the background
 
 def show(number):
     console.say(f"look {number}", "bold")
