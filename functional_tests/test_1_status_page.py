@@ -8,7 +8,7 @@ import threading
 from functional_tests.platform import Platform, wait_for
 
 PREFIX = "local_dataflow_automation"
-PROJECT = re.compile(r"^(?:ok|WRONG) +Prefect project +(.+)$")
+PROJECT = re.compile(r"^(?:ok|WRONG) +Prefect project +([^,\n]+)")
 
 
 def test_status_and_workflows_do_without_the_libraries_that_take_longer_than_they_do(deployed: Platform) -> None:
