@@ -4,6 +4,7 @@ Addresses of the AWS console hold region and names and no key; who opens them si
 """
 
 import difflib
+import os
 import sys
 
 from environments import console
@@ -64,7 +65,7 @@ def show(environment: Environment, what: str, browser: bool) -> None:
     console.table(list(pages.items()))
     if environment.is_local:
         console.say("AWS is emulated on this machine: it has no console; invoke outputs and invoke logs tell of it")
-        console.say(f"key for the page: cat {key_file(environment).relative_to(ROOT)}")
+        console.say(f"key for the page: cat {os.path.relpath(key_file(environment), ROOT)}")
     else:
         console.say(f"the console is that of account {environment.aws_account_id}: sign in to it first")
     if browser and sys.stdout.isatty():

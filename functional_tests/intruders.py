@@ -88,7 +88,8 @@ def listening(platform: Platform) -> dict[str, set[int]]:
         found[""] |= _ports(process)
     for container in platform.containers(""):
         (network,) = container.attrs["NetworkSettings"]["Networks"].values()
-        found[network["IPAddress"]] = _ports(container.attrs["State"]["Pid"])
+        with contextlib.suppress(FileNotFoundError):  # it does not run yet, or not any more
+            found[network["IPAddress"]] = _ports(container.attrs["State"]["Pid"])
     return found
 
 

@@ -86,7 +86,9 @@ def test_environment_without_a_state_bucket_was_not_deployed(
     environment: Environment, aws_mocked: Aws, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def destroy(*_: Any) -> None:
-        raise terraform_errors.failure(environment, "init", 'Error: S3 bucket "dev-..." does not exist.')
+        raise terraform_errors.failure(
+            environment, "init", f'Error: S3 bucket "{bucket_name(environment)}" does not exist.'
+        )
 
     monkeypatch.setattr(teardown.terraform, "destroy", destroy)
     _workflows(aws_mocked, environment)

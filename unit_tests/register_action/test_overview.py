@@ -23,7 +23,7 @@ class Prefect:
         self.runs: list[dict[str, Any]] = []
         self.asked: list[str] = []
 
-    def ask(self, _: Environment, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    def ask(self, _: Environment, path: str, body: dict[str, Any], patient: bool = False) -> list[dict[str, Any]]:
         self.asked.append(path)
         assert body["work_pools"] == {"name": {"any_": [POOL]}}
         if path == "/deployments/filter":
