@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+from environments import markdown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,23 +60,9 @@ class Faults:
 
 def table(faults: Sequence[Fault], cores: int, memory_gib: float) -> str:
     """The faults as a table in Markdown, with the machine that they were injected on."""
-    rows = [("fault", "injected", "lost", "recovery: median", "worst"), ("---", "---:", "---:", "---:", "---:")]
-    rows += [fault.cells for fault in faults]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([*lines, "", f"{machine.system()} {machine.machine()}, {cores} cores, {memory_gib:.0f} GiB."])
-
-
-def fill(page: str, content: str) -> str:
-    """The page with its table replaced.
-
-    Raises:
-        ValueError: the page has no place for a table.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no {BEGIN} with a {END} behind it")
-    return f"{before}{BEGIN}\n{content}\n{END}{after}"
+    header = ("fault", "injected", "lost", "recovery: median", "worst")
+    machine_line = f"{machine.system()} {machine.machine()}, {cores} cores, {memory_gib:.0f} GiB."
+    return f"{markdown.table(header, [fault.cells for fault in faults])}\n\n{machine_line}"
 
 
 def read(records: Path) -> list[Fault]:
@@ -92,7 +78,7 @@ def main() -> int:
     records, page = Path(sys.argv[1]), Path(sys.argv[2])
     faults = read(records)
     content = table(faults, os.cpu_count() or 1, psutil.virtual_memory().total / 2**30)
-    page.write_text(fill(page.read_text(encoding="utf-8"), content), encoding="utf-8")
+    page.write_text(markdown.fill(page.read_text(encoding="utf-8"), content), encoding="utf-8")
     print(content)
     return 1 if any(fault.lost for fault in faults) else 0
 

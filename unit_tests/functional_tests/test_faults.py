@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from environments.markdown import BEGIN, END
 from functional_tests import faults
-from functional_tests.faults import BEGIN, END, Fault, Faults
+from functional_tests.faults import Fault, Faults
 
 
 def test_what_is_recorded_can_be_read_again(tmp_path: Path) -> None:
@@ -19,17 +20,6 @@ def test_the_table_has_the_median_and_the_worst_recovery() -> None:
     assert "| agent killed | 1,000 | 0 | 3.0 s | 8.0 s |" in table
     assert "| a knock | 5 | 2 | - | - |" in table
     assert "2 cores, 24 GiB" in table
-
-
-def test_the_table_replaces_the_one_before_and_nothing_else() -> None:
-    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    assert faults.fill(page, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
-
-
-@pytest.mark.parametrize("page", ["nothing", f"{BEGIN} only", f"{END} {BEGIN}"])
-def test_a_page_without_a_place_for_the_table_is_refused(page: str) -> None:
-    with pytest.raises(ValueError, match="no <!-- table"):
-        faults.fill(page, "new")
 
 
 @pytest.mark.parametrize(("lost", "code"), [(0, 0), (1, 1)])
