@@ -217,6 +217,19 @@ def settings(_: Context, env: str = "local", json: bool = False) -> None:
     summary.show_settings(load(env), json)
 
 
+@task(help={"env": ENV, "json": "for scripts"})
+@command
+def cost(_: Context, env: str = "local", json: bool = False) -> None:
+    """Show what an idle environment costs a month on AWS, what other settings would, and what use adds; asks nobody.
+
+    invoke cost --env prod
+    invoke cost --env dev --json
+    """
+    from infra import cost as billed
+
+    billed.show(load(env), json)
+
+
 @task(
     help={
         "env": ENV,

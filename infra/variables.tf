@@ -94,10 +94,10 @@ variable "assign_public_ip" {
 variable "network" {
   description = <<-TEXT
     The network that is made when vpc_id names none. "private_nat": private subnets, out through NAT gateways with fixed
-    addresses, which AWS charges by the hour. "public": public subnets, each task with a public IP address, no cost; no
-    rule lets anything in. "private_endpoints": private subnets with VPC endpoints of the AWS services that the platform
-    itself uses; nothing else is in reach, neither Prefect Cloud nor package indexes: for an own Prefect server inside
-    the network.
+    addresses, which AWS charges by the hour. "public": public subnets, each task with a public IP address, which AWS
+    charges by the hour, too, but much less; no rule lets anything in. "private_endpoints": private subnets with VPC
+    endpoints of the AWS services that the platform itself uses; nothing else is in reach, neither Prefect Cloud nor
+    package indexes: for an own Prefect server inside the network.
   TEXT
   type        = string
   default     = "private_nat"

@@ -16,7 +16,7 @@ from environments.settings import ROOT, known
 INVOKE = Path(sys.executable).parent / "invoke"
 TASKS = {
     *("deploy", "plan", "destroy", "status", "settings", "outputs", "doctor", "agent", "rotate-key", "unlock"),
-    *("register", "unregister", "workflows", "run", "logs", "rollback", "open"),
+    *("register", "unregister", "workflows", "run", "logs", "rollback", "open", "cost"),
 }
 OF_A_WORKFLOW = "workflow-path git-url branch-name name"
 OPTIONS = {
@@ -32,6 +32,7 @@ OPTIONS = {
     "plan": "out markdown",
     "destroy": "yes name",
     "settings": "json",
+    "cost": "json",
     "rotate-key": "",
 }
 """What pipelines and people type; the action hands these on."""
