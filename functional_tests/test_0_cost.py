@@ -17,7 +17,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "public": {"network": "public", **SIZE},
     "one_gateway": {"network": "private_nat", "nat_gateway_count": 1, **SIZE},
     "three_gateways": {"network": "private_nat", "nat_gateway_count": 3, **SIZE},
-    "endpoints": {"network": "private_endpoints", **SIZE},
+    "endpoints": {"network": "private_endpoints", "prefect_api_url": "https://prefect.internal/api", **SIZE},
 }
 COUNTED = ("aws_nat_gateway", "aws_eip", "aws_vpc_endpoint", "aws_secretsmanager_secret", "aws_cloudwatch_metric_alarm")
 Made = dict[str, dict[str, list[dict[str, Any]]]]
