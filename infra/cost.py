@@ -8,13 +8,14 @@ import dataclasses
 import json
 import tomllib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from environments import console
 from environments.errors import PlatformError
-from environments.settings import ROOT, Environment
+from environments.settings import Environment
 
-PRICES = ROOT / "infra" / "prices.toml"
+PRICES = Path(__file__).with_name("prices.toml")
 HOURS = 730
 """Of a month: a twelfth of 365 days, as AWS's calculator has it."""
 ZONES = 3
@@ -203,7 +204,7 @@ def _listed(region: str) -> dict[str, dict[str, Any]]:
     if region not in known:
         raise PlatformError(
             f"no prices of AWS region {region}",
-            f"{PRICES.relative_to(ROOT)} has those of {', '.join(known)}",
+            f"infra/{PRICES.name} has those of {', '.join(known)}",
             f"add a table [{region}] there with the same names; https://calculator.aws shows what AWS charges",
         )
     return known[region]
