@@ -21,6 +21,8 @@ from register_action.workflow import Workflow
 DOCKERFILE = ROOT / "register_action" / "Dockerfile"
 DESCRIBE = ROOT / "register_action" / "describe_flows.py"
 AUTHORS_DOCKERFILE = "Dockerfile"
+SCRATCH = "tmp"
+"""The volume of the image; in memory while flows are imported, because Docker would leave it behind."""
 SET_DIRECTORY = "prefect.deployments.steps.set_working_directory"
 LAST_LINES = 15
 IMPORT_SECONDS = 120
@@ -158,6 +160,7 @@ def _imported(environment: Environment, image: Image, flows: list[FoundFlow]) ->
             remove=True,
             labels=leftovers.label(),
             network_disabled=True,
+            tmpfs={f"/{SCRATCH}": "exec"},
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
             environment={"PREFECT_LOGGING_LEVEL": "ERROR", "IMPORT_SECONDS": str(IMPORT_SECONDS)},

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from docker.errors import APIError, ContainerError
 
 from environments.errors import PlatformError
-from environments.settings import Environment
+from environments.settings import ROOT, Environment
 from infra import images
 from infra.images import Image
 from register_action import workflow_image
@@ -178,6 +179,10 @@ def test_flows_are_imported_in_the_image_without_network_and_rights(
     assert described == DescribedFlow(**answers["flow.py:sales"])
     assert (image, command[0], command[3:]) == (IMAGE.uri, "python", ["flow.py:sales"])
     assert (options["network_disabled"], options["cap_drop"], options["remove"]) == (True, ["ALL"], True)
+    # Docker would make a volume for each, and not take it away with the container.
+    volumes = re.search("^VOLUME (.*)$", (ROOT / "agent" / "Dockerfile").read_text(), re.MULTILINE)
+    assert volumes
+    assert set(options["tmpfs"]) == set(json.loads(volumes[1]))
 
 
 def test_import_error_shows_the_authors_lines_at_the_one_that_failed(
