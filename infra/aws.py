@@ -1,4 +1,4 @@
-"""boto3 clients for an environment: the one place where they are made."""
+"""AWS clients for an environment: the one place where they are made."""
 
 import dataclasses
 import functools
@@ -14,19 +14,19 @@ SESSION_SECONDS = 12 * 60 * 60
 ATTEMPTS = 8
 """Of each request, with growing pauses: about a minute in which AWS may throttle, fail or be out of reach."""
 _making = threading.RLock()
-"""Sessions of boto3 are not safe to share between threads while they make clients; clients are."""
+"""Sessions of botocore are not safe to share between threads while they make clients; clients are."""
 
 
 @functools.cache
 def client(environment: Environment, service: str) -> Any:
-    """A boto3 client for the environment's region; in local for the emulated AWS.
+    """A client of botocore for the environment's region; in local for the emulated AWS.
 
     Args:
         environment: whose account and region; in local its role is who asks.
-        service: boto3's name of the service, such as `ecs`.
+        service: botocore's name of the service, such as `ecs`.
     """
     with _making:
-        return _session(environment).client(
+        return _session(environment).create_client(
             service,
             region_name=environment.aws_region,
             endpoint_url=environment.aws_endpoint_url,
@@ -48,14 +48,12 @@ def _config(environment: Environment) -> Any:
 @functools.cache
 def _session(environment: Environment) -> Any:
     """One session for all clients: each one reads the descriptions of AWS anew."""
-    import boto3
+    import botocore.session  # all of boto3 that is needed here, and imported in less time
 
-    keys = aws_variables(environment)
-    return boto3.session.Session(
-        aws_access_key_id=keys.get("AWS_ACCESS_KEY_ID"),
-        aws_secret_access_key=keys.get("AWS_SECRET_ACCESS_KEY"),
-        aws_session_token=keys.get("AWS_SESSION_TOKEN"),
-    )
+    session = botocore.session.Session()
+    if keys := aws_variables(environment):
+        session.set_credentials(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], keys["AWS_SESSION_TOKEN"])
+    return session
 
 
 def as_root(environment: Environment) -> Environment:

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
-import boto3
+import botocore.session
 import pytest
 from botocore.exceptions import ClientError
 
@@ -124,7 +124,10 @@ def test_request_that_aws_did_not_answer_well_is_repeated(
 def test_clients_that_are_made_side_by_side_share_one_session(local: Environment) -> None:
     """A session each would read the descriptions of AWS again and again; a role would be taken on for each."""
     services = ["ecs", "ecr", "sqs", "s3"] * 2
-    with mock.patch("boto3.session.Session", side_effect=boto3.session.Session) as made, ThreadPoolExecutor(8) as pool:
+    with (
+        mock.patch("botocore.session.Session", side_effect=botocore.session.Session) as made,
+        ThreadPoolExecutor(8) as pool,
+    ):
         clients = list(pool.map(lambda service: client(local, service), services))
 
     assert made.call_count == 2, "one of root, which takes the role on, and one of the role"
