@@ -66,9 +66,18 @@ def table(faults: Sequence[Fault], cores: int, memory_gib: float) -> str:
 
 
 def read(records: Path) -> list[Fault]:
-    """The faults in a file of JSON lines."""
-    made = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
-    return [Fault(**{**one, "recoveries": tuple(one["recoveries"])}) for one in made]
+    """The faults in a file of JSON lines; those of one name are one, injected as often as all of them."""
+    found: dict[str, Fault] = {}
+    for line in records.read_text(encoding="utf-8").splitlines():
+        one = json.loads(line)
+        before = found.get(one["name"], Fault(one["name"], 0, 0))
+        found[one["name"]] = Fault(
+            one["name"],
+            before.injected + one["injected"],
+            before.lost + one["lost"],
+            (*before.recoveries, *one["recoveries"]),
+        )
+    return list(found.values())
 
 
 def main() -> int:

@@ -15,6 +15,15 @@ def test_what_is_recorded_can_be_read_again(tmp_path: Path) -> None:
     assert faults.read(tmp_path / "records") == made
 
 
+def test_faults_of_one_name_are_one_row(tmp_path: Path) -> None:
+    record = Faults(tmp_path / "records").record
+    record("AWS fails", 3, 0, [2.0])
+    record("port knocked at", 1, 0)
+    record("AWS fails", 4, 1, [1.0])
+
+    assert faults.read(tmp_path / "records") == [Fault("AWS fails", 7, 1, (2.0, 1.0)), Fault("port knocked at", 1, 0)]
+
+
 def test_the_table_has_the_median_and_the_worst_recovery() -> None:
     table = faults.table([Fault("agent killed", 1000, 0, (3.0, 1.0, 8.0)), Fault("a knock", 5, 2)], 2, 23.6)
     assert "| agent killed | 1,000 | 0 | 3.0 s | 8.0 s |" in table
