@@ -93,7 +93,7 @@ PAGES = (
     ("GET", f"/v2/{PREFIX}_agent/tags/list"),
     ("GET", f"/{STATE['Bucket']}/{STATE['Key']}"),
 )
-FILES = ("/x", "/opt/workflow/flow.py", "/opt/venv/x", "/etc/x", "/usr/x", "/root/x", "/var/x", "/opt/agent/x")
+FILES = ("/x", "/opt/workflow/flow.py", "/opt/venv/x", "/etc/x", "/usr/x", "/var/x", "/opt/agent/x")
 WORDS = ("\x1b]0;owned\x07", "\x1b[2J", "::error title=owned::x", "##[error]owned", "x\n00:00:00  state    Completed")
 
 
