@@ -204,7 +204,7 @@ def _interrupt(started: list[Step]) -> None:
     place = f" in: {', '.join(running)}" if running else ""
     say(f"interrupted{place}; the same command goes on from here", "yellow")
     for step in started:
-        step.skipped = not step.done.is_set()  # what has not begun does not begin any more
+        step.skipped |= not step.done.is_set()  # what has not begun does not begin any more
     for _ in range(2):
         try:
             for action in list(_interruptions):

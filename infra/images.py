@@ -216,9 +216,7 @@ def fetch(environment: Environment, uri: str) -> str:
     except errors.ImageNotFound:
         outages.repeated(
             lambda: engine.images.pull(name, auth_config=_login(environment), platform=environment.image_platform),
-            lambda error: (
-                isinstance(error, errors.APIError) and error.is_server_error() and not REFUSED.search(str(error))
-            ),
+            passing,
         )
     return name
 
