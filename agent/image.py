@@ -6,7 +6,17 @@ from environments import console
 from environments.settings import ROOT, Environment
 from infra import images
 
-RUNS_INSIDE = ("__init__", "attempts", "aws", "causes", "recovery", "run_workflow", "start_agent", "task_ends", "worker")
+RUNS_INSIDE = (
+    "__init__",
+    "attempts",
+    "aws",
+    "causes",
+    "recovery",
+    "run_workflow",
+    "start_agent",
+    "task_ends",
+    "worker",
+)
 FILES = ("agent/Dockerfile", *(f"agent/{module}.py" for module in RUNS_INSIDE), "requirements/agent.txt")
 
 

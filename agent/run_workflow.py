@@ -59,7 +59,7 @@ def execute(child: Child, writing: int) -> Any:
     import anyio
     from prefect.cli import app
 
-    starter = importlib.import_module("prefect.runner._starter_engine")
+    starter: Any = importlib.import_module("prefect.runner._starter_engine")
 
     async def run_process(command: list[str], task_status: Any, task_status_handler: Any, env: Any, **_: Any) -> Child:
         with os.fdopen(writing, "w") as pipe:
@@ -74,7 +74,7 @@ def execute(child: Child, writing: int) -> Any:
 
 def become_engine(reading: int) -> int:
     """Wait until the other part says which run it is, prepare its workspace, and be the engine."""
-    supervisor = importlib.import_module(SUPERVISOR)
+    supervisor: Any = importlib.import_module(SUPERVISOR)
     with os.fdopen(reading) as pipe:
         told = pipe.read()
     if not told:
@@ -87,7 +87,7 @@ def become_engine(reading: int) -> int:
 
     set_environment(message["env"])
     supervisor._launch_engine = remember
-    code = supervisor.main(message["arguments"])
+    code: int = supervisor.main(message["arguments"])
     if not engine:
         return code
     os.chdir(engine["cwd"])
