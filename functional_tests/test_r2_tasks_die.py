@@ -14,12 +14,17 @@ pytestmark = pytest.mark.reliability
 SEEN_WITHIN_SECONDS = 30
 STARTS_WITHIN_SECONDS = 300
 LAST_WORDS = "these are its last words"
+TIDIED_UP = "tidied up before the end"
 FLOW = f"""
 import time
 from prefect import flow
+from prefect.logging.loggers import flow_run_logger
 from prefect.runtime import flow_run
 
-@flow
+def tidy_up(flow, flow_run, state):
+    flow_run_logger(flow_run, flow).info("{TIDIED_UP}")
+
+@flow(on_cancellation=[tidy_up])
 def frail(dies: int = 0, mib: int = 0):
     print("{LAST_WORDS}", flush=True)
     held = b"x" * (mib << 20)
@@ -44,6 +49,7 @@ def started(platform: Platform, first_deploy: str, tmp_path_factory: pytest.Temp
             "job_variables": {"capacity_provider": "FARGATE_SPOT", "restarts": 2},
         },
         "killed": {"parameters": {"dies": 1}, "job_variables": {"restarts": 1}},
+        "cancelled": {"parameters": {"dies": 1}, "job_variables": {"restarts": 1}},
         "stopped by hand": {"parameters": {"dies": 1}, "job_variables": {"restarts": 1}},
         "hungry": {"parameters": {"mib": 2000}},
         "without an image": {"job_variables": {"image": nowhere, "restarts": 1}},
@@ -129,3 +135,20 @@ def test_run_that_was_stopped_by_hand_stays_stopped(
     wait_for("the end of it", lambda: "Not started again: it would end the same way." in runs.log(platform, run))
     assert "it was stopped by hand (Task stopped by user" in runs.log(platform, run)
     record(faults, "task stopped by hand", [seen])
+
+
+def test_cancelled_run_ends_with_its_hook_and_its_task(
+    platform: Platform, started: dict[str, str], faults: Faults
+) -> None:
+    run = started["cancelled"]
+    container = wait_for(f"run {run} at work", lambda: runs.container(platform, run), STARTS_WITHIN_SECONDS)
+    wait_for("its last words", lambda: LAST_WORDS in container.logs().decode(), STARTS_WITHIN_SECONDS)
+    begin = datetime.datetime.now(datetime.UTC)
+    platform.prefect(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    cancelled = runs.wait_for_state(platform, run, "Cancelled", STARTS_WITHIN_SECONDS)
+    wait_for("the end of its task", lambda: runs.tasks(platform)[run][-1].get("stoppedAt"))
+    assert [state["name"] for state in runs.states(platform, run)][-1] == "Cancelled"
+    assert TIDIED_UP in runs.log(platform, run)
+    seen = (runs.moment(cancelled) - begin).total_seconds()
+    lost = (seen > SEEN_WITHIN_SECONDS) + (len(runs.tasks(platform)[run]) != 1)
+    assert faults.record("run cancelled while it is at work: until it is CANCELLED", 1, lost, [seen]).lost == 0
