@@ -8,8 +8,9 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from environments import command_line
-from environments.console import Step, command, confirm, say, steps, table
+from environments.console import be_quiet, command, confirm, say, table
 from environments.leftovers import scratch_folder
+from environments.progress import Step, steps
 from environments.settings import load
 
 ENV = "environment: local (this machine), dev, test, prod, or any other environments/<env>.tfvars"
@@ -19,6 +20,7 @@ WORKFLOW = {
     "branch-name": "branch of the repository, for its newest commit and for the names of previews",
     "name": "name of the workflow, if not that of its folder or repository",
 }
+QUIET = "say nothing but errors"
 SIZE = {
     "execution-environment": "ecs_fargate, or ecs_fargate_spot (cheap, interruptible)",
     "cpu": "CPU units, 1024 is one vCPU",
@@ -31,10 +33,14 @@ SIZE = {
         "env": ENV,
         "plan": "apply exactly this plan, saved by invoke plan --out; a stale one, or one of anything else, is refused",
         "yes": "don't show what will change in prod and ask",
+        "quiet": QUIET,
+        "json": "for scripts: what was made, and each step with its seconds; what happens goes to standard error",
     }
 )
 @command
-def deploy(_: Context, env: str = "local", plan: str = "", yes: bool = False) -> None:
+def deploy(
+    _: Context, env: str = "local", plan: str = "", yes: bool = False, quiet: bool = False, json: bool = False
+) -> None:
     """Bring an environment up, or to what its settings say; run twice, the second run changes nothing.
 
     For prod it shows the plan and asks. Exit codes: 0 done, 1 an error that is explained, 130 stopped by Ctrl-C.
@@ -47,12 +53,13 @@ def deploy(_: Context, env: str = "local", plan: str = "", yes: bool = False) ->
     from environments import local_stack
     from infra import account, adoption, checks, images, plans
 
+    be_quiet(quiet)
     environment = load(env)
     tag = image.name(environment).tag
     repository = Step("ECR repository")
     with scratch_folder() as scratch:
-        approved = plans.to_apply(environment, tag, plan, yes, scratch)
-        with steps() as run:
+        approved = plans.to_apply(environment, tag, plan, yes, scratch, silent=quiet or json)
+        with steps(stderr=json) as run:
             planned = plans.ahead(run, environment, tag, approved, scratch)
             checked = run("Checks", checks.require, environment)
             built = run("Agent image", image.build, environment, after=(checked,))
@@ -68,7 +75,7 @@ def deploy(_: Context, env: str = "local", plan: str = "", yes: bool = False) ->
             made = run("Prefect project", project.ensure, environment, applied, pushed)
             rolled = run("Agent", rollout.roll_out, environment, applied, stored, after=(pushed, made))
             run("Release", releases.accept, environment, rolled, pushed)
-    summary.show(environment, image.name(environment), run.steps)
+    summary.show(environment, image.name(environment), run.steps, json)
 
 
 @task(
@@ -134,11 +141,12 @@ def plan(_: Context, env: str = "local", out: str = "", markdown: str = "") -> i
         "env": ENV,
         "yes": "don't ask; not enough for prod",
         "name": "the environment's name once more: don't ask, not even for prod",
+        "quiet": QUIET,
     },
     positional=[],
 )
 @command
-def destroy(_: Context, env: str = "local", yes: bool = False, name: str = "") -> None:
+def destroy(_: Context, env: str = "local", yes: bool = False, name: str = "", quiet: bool = False) -> None:
     """Remove an environment: agent, project, images, logs, network; in local its servers and data too.
 
     For prod the name must be typed. What invoke bootstrap-account made stays. Exit codes as of deploy.
@@ -151,6 +159,7 @@ def destroy(_: Context, env: str = "local", yes: bool = False, name: str = "") -
 
     environment = load(env)
     teardown.confirm(environment, yes, name)
+    be_quiet(quiet)
     with steps() as run:
         gone = run("Agent, project and AWS infrastructure", teardown.destroy, environment)
         if environment.is_local:
@@ -240,6 +249,7 @@ def cost(_: Context, env: str = "local", json: bool = False) -> None:
         "preview": "beside the real ones: unscheduled deployments <flow>/<env>-<branch>",
         "prune": "delete the deployments of flows that are gone from the folder; without, they are paused",
         "dry-run": "check everything and show what would be done",
+        "quiet": QUIET,
         "json": "for scripts",
     },
     iterable=["flow"],
@@ -261,6 +271,7 @@ def register(
     preview: bool = False,
     prune: bool = False,
     dry_run: bool = False,
+    quiet: bool = False,
     json: bool = False,
 ) -> None:
     """Hand over a workflow: build its image, push it, and create a deployment for each of its flows.
@@ -271,6 +282,7 @@ def register(
     from infra import checks
     from register_action import changes, deployments, removal, report, source, workflow, workflow_image
 
+    be_quiet(quiet)
     choice = workflow.choose(flow or [], execution_environment, cpu, memory, preview)
     wanted = source.Wanted(workflow_path, git_url, branch_name, commit_sha, name)
     environment = checks.ready(load(env, role="register"))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from environments import console
+from environments import progress
 from environments.settings import ROOT, Environment
 from infra import images
 
@@ -30,7 +30,7 @@ def build(environment: Environment) -> images.Image:
     image = name(environment)
     # In local, ECR may not be up yet, and its images come from this engine anyway.
     if not environment.is_local and images.find(environment, image):
-        console.note("already in ECR")
+        progress.note("already in ECR")
         return image
     images.build(environment, image, _content(), "agent/Dockerfile", {"BASE_IMAGE": images.BASE_IMAGE})
     return image

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from environments import console
+from environments import progress
 from environments.secrets import WORKFLOW_TOKEN, is_set, prefect_key
 from environments.settings import Environment
 from infra.aws import client
@@ -31,7 +31,7 @@ def store(environment: Environment, outputs: Outputs) -> datetime:
     for secret in changed:
         secrets_manager.put_secret_value(SecretId=secret, SecretString=keys[secret])
         stored[secret] = _stored(secrets_manager, secret)
-    console.note("stored in Secrets Manager" if changed else "unchanged")
+    progress.note("stored in Secrets Manager" if changed else "unchanged")
     since: datetime = max(value["CreatedDate"] for value in stored.values())
     return since
 

@@ -9,7 +9,7 @@ import contextlib
 import copy
 from typing import Any
 
-from environments import console, prefect_rest
+from environments import prefect_rest, progress
 from environments.errors import PlatformError
 from environments.prefect_api import prefect_client
 from environments.settings import EXECUTION_ENVIRONMENTS, MOST_RESTARTS, Environment
@@ -52,7 +52,7 @@ def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
     else:
         _update(environment, wanted)
         done = "corrected"
-    console.note(f"{environment.prefix} {done}")
+    progress.note(f"{environment.prefix} {done}")
     return done
 
 
@@ -131,7 +131,7 @@ def delete(environment: Environment) -> None:
         try:
             client.delete_work_pool(environment.prefix)
         except ObjectNotFound:
-            console.note("was gone")
+            progress.note("was gone")
 
 
 def base_job_template(environment: Environment, outputs: Outputs, image: Image) -> dict[str, Any]:

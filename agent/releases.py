@@ -9,7 +9,7 @@ import dataclasses
 from datetime import datetime
 
 from agent import image, project, rollout
-from environments import console
+from environments import console, progress
 from environments.errors import PlatformError
 from environments.settings import Environment
 from infra import images
@@ -43,7 +43,7 @@ def accept(environment: Environment, arn: str, of_agent: images.Image) -> None:
     """Take a revision that came up for good: workflows are built on its image, and a rollback may come back to it."""
     project.use_image(environment, of_agent)
     _note(environment, arn, CAME_UP)
-    console.note(f"revision {rollout.revision_number(arn)}")
+    progress.note(f"revision {rollout.revision_number(arn)}")
 
 
 def choose(environment: Environment, to: str = "") -> tuple[Release, Release]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.last_words import explain
-from environments import console, prefect_rest
+from environments import prefect_rest, progress
 from environments.errors import PlatformError
 from environments.settings import Environment
 from infra.alarms import expect_agent
@@ -79,7 +79,7 @@ def move(environment: Environment, revision: str, count: int, key_since: datetim
         why = "\n".join([error.why, _go_back(environment, before)])
         raise PlatformError(error.what, why, error.todo) from error
     running = f"{count} online" if count else "down"
-    console.note(running if moves or replaces else f"{running}, unchanged")
+    progress.note(running if moves or replaces else f"{running}, unchanged")
     return revision
 
 
@@ -161,7 +161,7 @@ def wait_until_steady(environment: Environment, revision: str, count: int) -> No
         broken = _broken_tasks(environment, revision, stopped_before)
         if len(broken) >= GIVE_UP_AFTER_TASKS:
             raise _failed(environment, revision, f"{len(broken)} tasks stopped by themselves")
-        console.progress(f"waiting: {missing}")
+        progress.doing(f"waiting: {missing}")
         time.sleep(POLL_SECONDS)
     raise _failed(environment, revision, f"not up within {STEADY_TIMEOUT_SECONDS} s: {missing}")
 

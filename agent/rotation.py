@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from agent import key
-from environments import console, local_keys
+from environments import console, local_keys, progress
 from environments.errors import PlatformError
 from environments.prefect_api import prefect_client
 from environments.secrets import AGENT_TOKEN, WORKFLOW_TOKEN, is_set
@@ -60,7 +60,7 @@ def retire_earlier(environment: Environment, key_since: datetime) -> "list[FlowR
     runs = [run for run in _active_runs(environment) if _began(run) < key_since + STARTS_WITHIN]
     if environment.is_local and not runs:
         local_keys.forget_earlier(environment)
-    console.note(f"{len(runs)} runs may still use one" if runs else "no run uses one")
+    progress.note(f"{len(runs)} runs may still use one" if runs else "no run uses one")
     return runs
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agent.status import Seen
-from environments import checking, console, github_actions
+from environments import checking, console, github_actions, progress
 from environments.secrets import key_file
 from environments.settings import ROOT, Environment, fields
 from infra.images import Image
@@ -15,8 +15,23 @@ from infra.roles import ROLES, role_arn
 RUNS_SHOWN = 5
 
 
-def show(environment: Environment, image: Image, steps: list[console.Step]) -> None:
+def show(environment: Environment, image: Image, steps: list[progress.Step], as_json: bool = False) -> None:
     """Print what a deploy made, where it is, how long each step took, and what to type next."""
+    if as_json:
+        told = {
+            "environment": environment.name,
+            "project": environment.prefix,
+            "prefect_page": environment.prefect_page_url,
+            "agent_image": image.uri,
+            "aws_account_id": environment.aws_account_id,
+            "aws_region": environment.aws_region,
+            "steps": [
+                {"name": step.name, "state": step.state, "seconds": round(step.seconds, 3), "note": step.note}
+                for step in steps
+            ],
+        }
+        print(json.dumps(told, indent=2))
+        return
     rows = [
         ("Prefect project", environment.prefix),
         ("Prefect page", environment.prefect_page_url),

@@ -1,7 +1,7 @@
 """Takes an environment down: what Terraform made, and what register and the rollout made beside it."""
 
 from agent import image, project
-from environments import console, local_stack
+from environments import console, local_stack, progress
 from environments.errors import PlatformError
 from environments.settings import Environment
 from infra import images, terraform
@@ -34,7 +34,7 @@ def destroy(environment: Environment) -> None:
     """
     if environment.is_local:
         running = set(local_stack.state(environment).values())
-        console.note("goes with the emulated AWS" if "running" in running else "was not running")
+        progress.note("goes with the emulated AWS" if "running" in running else "was not running")
         return
     check_account(environment)
     take_down(environment)
@@ -49,7 +49,7 @@ def take_down(environment: Environment) -> None:
     except PlatformError as error:
         if "is not deployed" not in error.what:
             raise
-        console.note("nothing was deployed")
+        progress.note("nothing was deployed")
     _remove_workflow_repositories(environment)
     _deregister_task_definitions(environment)
 

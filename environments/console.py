@@ -1,16 +1,13 @@
-"""How we speak to the user: one line per step when it starts and ends, errors as a few lines, exit codes for scripts.
+"""How we speak to the user: lines, tables, questions, errors as a few lines, exit codes for scripts.
 
 Colours and styles go away by themselves when the output is piped (rich looks at the terminal and at NO_COLOR).
 """
 
 import contextlib
 import contextvars
-import dataclasses
 import functools
 import re
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -19,13 +16,11 @@ from environments import github_actions
 from environments.errors import PlatformError
 from environments.printable import hanging, one_line, printable
 
-_PROGRESS_INTERVAL_SECONDS = 5.0
 PASSING = re.compile("Could not connect|Connection was closed|[Tt]imeout|Throttl|SlowDown|RequestLimitExceeded")
 """What botocore says, after all its retries, of an AWS that is out of reach or overloaded."""
-_current_step: contextvars.ContextVar["Step | None"] = contextvars.ContextVar("step", default=None)
 _spoken_aside: contextvars.ContextVar[bool] = contextvars.ContextVar("spoken_aside", default=False)
+_quiet: contextvars.ContextVar[bool] = contextvars.ContextVar("quiet", default=False)
 T = TypeVar("T")
-_interruptions: list[Callable[[], None]] = []
 
 
 @functools.cache
@@ -37,7 +32,34 @@ def _console(stderr: bool = False) -> Any:
 
 def say(text: str = "", style: str = "", stderr: bool = False) -> None:
     """Print text, whatever is in it; `style` is a rich style and shows on a terminal only."""
+    if is_quiet():
+        return
     _console(stderr or _spoken_aside.get()).print(printable(text), style=style or None, markup=False)
+
+
+def be_quiet(quiet: bool = True) -> None:
+    """Say nothing but errors, until the end of this command."""
+    _quiet.set(quiet)
+
+
+def is_quiet() -> bool:
+    """Whether nothing is said but errors."""
+    return _quiet.get()
+
+
+@contextlib.contextmanager
+def spoken_aside(aside: bool) -> Iterator[None]:
+    """While the block runs, say everything on standard error, so that standard output holds nothing but a result."""
+    before = _spoken_aside.set(aside)
+    try:
+        yield
+    finally:
+        _spoken_aside.reset(before)
+
+
+def current() -> Any:
+    """The rich console that `say` prints on now."""
+    return _console(_spoken_aside.get())
 
 
 def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) -> None:
@@ -50,8 +72,9 @@ def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] = ()) -> None
 
 
 def is_screen() -> bool:
-    """Whether somebody sees the output on a terminal that can be drawn on."""
-    return sys.stdout.isatty() and not _console(False).is_dumb_terminal
+    """Whether somebody sees what `say` prints on a terminal that can be drawn on."""
+    stream = sys.stderr if _spoken_aside.get() else sys.stdout
+    return stream.isatty() and not current().is_dumb_terminal
 
 
 def captured(action: Callable[[], T]) -> tuple[str, T]:
@@ -94,165 +117,6 @@ def require_terminal(option: str = "--yes") -> None:
         raise PlatformError(
             "not confirmed", "there is no terminal to ask on", f"add {option} to go on without being asked"
         )
-
-
-@dataclasses.dataclass
-class Step:
-    """One part of a task: its name, its outcome and how long it took in seconds."""
-
-    name: str
-    done: threading.Event = dataclasses.field(default_factory=threading.Event)
-    result: Any = None
-    error: BaseException | None = None
-    skipped: bool = False
-    seconds: float = 0.0
-    note: str = ""
-    last_progress: float = 0.0
-
-
-def progress(text: str) -> None:
-    """Say what the current step is doing; shown at most every few seconds, so that long work is seen to move."""
-    step = _current_step.get()
-    now = time.monotonic()
-    if step and now - step.last_progress >= _PROGRESS_INTERVAL_SECONDS:
-        step.last_progress = now
-        say(f"  … {step.name}: {text}", "dim")
-
-
-def note(text: str) -> None:
-    """Say in a few words how the current step ended; stands behind its name in the closing line."""
-    step = _current_step.get()
-    if step:
-        step.note = text
-
-
-class Run:
-    """Starts the steps of a task, each as soon as what it needs is there; made by `steps`."""
-
-    def __init__(self) -> None:
-        self.steps: list[Step] = []
-
-    def __call__(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        *arguments: Any,
-        after: tuple[Step, ...] = (),
-        milestone: Step | None = None,
-    ) -> Step:
-        """Start a step and give its handle.
-
-        Args:
-            name: what the user sees.
-            function: what the step does.
-            arguments: for the function; a handle among them is waited for and replaced by its result.
-            after: steps that only have to be over.
-            milestone: a step that this one reaches on its way; the function sets its `done` when it is there.
-        """
-        step = Step(name)
-        self.steps.append(step)
-        work = functools.partial(_run_step, step, function, arguments, after, milestone)
-        # Daemon threads: after Ctrl-C the process must be able to end while one of them hangs on the network.
-        threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=True).start()
-        return step
-
-
-@contextlib.contextmanager
-def steps(stderr: bool = False) -> Iterator[Run]:
-    """Run the steps of a task side by side.
-
-    A step whose need has failed is skipped. Leaving the block waits for all steps and raises the first error.
-
-    Args:
-        stderr: tell of them on standard error, so that standard output holds nothing but a result for scripts.
-    """
-    run = Run()
-    aside = _spoken_aside.set(stderr)
-    try:
-        yield run
-        for step in run.steps:
-            # Waiting with a timeout keeps the main thread open to Ctrl-C.
-            while not step.done.wait(0.2):
-                pass
-    except KeyboardInterrupt:
-        _interrupt(run.steps)
-        raise
-    finally:
-        _spoken_aside.reset(aside)
-    for step in run.steps:
-        if step.error:
-            raise step.error
-
-
-def on_interrupt(action: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
-    """While the block runs, Ctrl-C also calls `action`, in the main thread."""
-
-    @contextlib.contextmanager
-    def registered() -> Iterator[None]:
-        _interruptions.append(action)
-        try:
-            yield
-        finally:
-            _interruptions.remove(action)
-
-    return registered()
-
-
-def _interrupt(started: list[Step]) -> None:
-    """Let what must not be cut off (Terraform) come to its end; a second Ctrl-C asks it again, which makes it stop."""
-    running = [step.name for step in started if not step.done.is_set()]
-    place = f" in: {', '.join(running)}" if running else ""
-    say(f"interrupted{place}; the same command goes on from here", "yellow")
-    for step in started:
-        step.skipped |= not step.done.is_set()  # what has not begun does not begin any more
-    for _ in range(2):
-        try:
-            for action in list(_interruptions):
-                action()
-            while _interruptions:
-                time.sleep(0.1)
-            return
-        except KeyboardInterrupt:
-            say("interrupted again", "yellow")
-
-
-def _run_step(
-    step: Step,
-    function: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    after: tuple[Step, ...],
-    milestone: Step | None,
-) -> None:
-    needs = [*(argument for argument in arguments if isinstance(argument, Step)), *after]
-    for need in needs:
-        need.done.wait()
-    try:
-        if step.skipped or any(need.error or need.skipped for need in needs):
-            step.skipped = True
-        else:
-            _work(step, function, [a.result if isinstance(a, Step) else a for a in arguments])
-    except BaseException as error:
-        step.error = step.error or error  # nobody reads the output any more
-    finally:
-        if milestone and not milestone.done.is_set():
-            milestone.skipped = step.skipped or step.error is not None
-            milestone.done.set()
-        step.done.set()
-
-
-def _work(step: Step, function: Callable[..., Any], arguments: list[Any]) -> None:
-    _current_step.set(step)
-    begin = step.last_progress = time.monotonic()
-    say(f"→ {step.name}", "dim")
-    try:
-        step.result = function(*arguments)
-    except BaseException as error:
-        step.error = error
-    step.seconds = time.monotonic() - begin
-    if step.error:
-        say(f"✗ {step.name}  {step.seconds:.1f} s", "bold red")
-    else:
-        say(f"✓ {step.name}  {step.seconds:.1f} s" + (f"  {step.note}" if step.note else ""), "green")
 
 
 def report(error: BaseException) -> int:
@@ -326,7 +190,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapped(*arguments: Any, **options: Any) -> None:
         try:
-            code = function(*arguments, **options)
+            code = contextvars.copy_context().run(function, *arguments, **options)
         except (Exception, KeyboardInterrupt) as error:
             code = report(error)
         if isinstance(code, int) and code:

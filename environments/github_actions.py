@@ -10,6 +10,7 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from environments.errors import PlatformError
 from environments.printable import printable
@@ -49,6 +50,16 @@ def warn(text: str) -> None:
     """Show a warning at the top of the job's page."""
     if active():
         print(f"::warning::{_escaped(text)}", file=sys.stderr, flush=True)
+
+
+def group(title: str, stream: TextIO) -> None:
+    """Let what is printed on this stream from now on fold under a title, until `end_group`."""
+    print(f"::group::{_escaped(title)}", file=stream, flush=True)
+
+
+def end_group(stream: TextIO) -> None:
+    """End what folds."""
+    print("::endgroup::", file=stream, flush=True)
 
 
 def output(name: str, value: str) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from environments import console, leftovers, local_keys
+from environments import leftovers, local_keys, progress
 from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
 from environments.secrets import key_file, local_root_keys, process_environment
@@ -107,7 +107,7 @@ def start(environment: Environment) -> None:
         local_keys.make(environment)  # the Prefect server takes what is in the files
         outcomes = list(pool.map(lambda server: _start_server(environment, server), servers(environment, network)))
     check_prefect(environment)
-    console.note("already running" if not any(outcomes) else f"Prefect page at {environment.prefect_page_url}")
+    progress.note("already running" if not any(outcomes) else f"Prefect page at {environment.prefect_page_url}")
 
 
 def stop(environment: Environment) -> None:
@@ -280,7 +280,7 @@ def _start_server(environment: Environment, server: Server) -> bool:
                 "\n".join(log_tail(server.log)),
                 f"the whole log: {server.log.relative_to(ROOT)}",
             )
-        console.progress(f"waiting for the {server.title}")
+        progress.doing(f"waiting for the {server.title}")
         time.sleep(0.1)
     return True
 

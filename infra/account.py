@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from environments import console
+from environments import progress
 from environments.errors import PlatformError
 from environments.settings import Environment
 from infra import encryption, state
@@ -47,7 +47,7 @@ def bootstrap(environment: Environment, trust: Trust | None = None) -> dict[str,
             done[f"role/{role_name(environment, role)}"] = _ensure_role(environment, role, trust)
         _ensure_ecs_role(environment)
     changed = [name for name, what in done.items() if what != "unchanged"]
-    console.note(f"{len(changed)} of {len(done)} made or corrected" if changed else "unchanged")
+    progress.note(f"{len(changed)} of {len(done)} made or corrected" if changed else "unchanged")
     return done
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from environments import console
+from environments import progress
 from environments.errors import PlatformError
 from environments.leftovers import scratch_folder
 from environments.settings import Environment
@@ -72,7 +72,7 @@ def apply(
     if ahead and ahead.has_repository:
         on_repository()
     if ahead and not ahead.changes:
-        console.note("no changes")
+        progress.note("no changes")
         return ahead.outputs
     try:
         return terraform.apply(environment, image_tag, on_repository, saved or (ahead.file if ahead else None))
@@ -120,7 +120,7 @@ def adopt(environment: Environment, image_tag: str) -> dict[str, str]:
             _forget_lost(environment, found)
             options = {**terraform.inputs(environment, image_tag), "target": list(found)}
             stream(environment, "apply", _watch, module=module, auto_approve=True, **options)
-    console.note(f"{len(found)} resources taken up" if found else "nothing to take up")
+    progress.note(f"{len(found)} resources taken up" if found else "nothing to take up")
     return found
 
 
@@ -283,4 +283,4 @@ def _import_blocks(found: dict[str, str]) -> str:
 
 def _watch(event: dict[str, Any]) -> None:
     if resource := event.get("hook", {}).get("resource", {}).get("addr"):
-        console.progress(f"comparing {resource}")
+        progress.doing(f"comparing {resource}")

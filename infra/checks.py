@@ -3,7 +3,7 @@
 `invoke doctor` shows all of it; `deploy` and others raise one error that lists all that is wrong.
 """
 
-from environments import checking, console, local_stack
+from environments import checking, local_stack, progress
 from environments.checking import Check, Finding
 from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
@@ -77,7 +77,7 @@ def require(environment: Environment) -> None:
     if problems:
         listed = [f"{p.what}: {p.why}".replace("\n", "; ") + (f"\n  → {p.todo}" if p.todo else "") for p in problems]
         raise PlatformError(f"{len(problems)} things are in the way; nothing was changed", "\n".join(listed))
-    console.note("settings, tools, engine, credentials and Prefect are fine")
+    progress.note("settings, tools, engine, credentials and Prefect are fine")
 
 
 def _no_drift(environment: Environment, image_tag: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from environments import console, outages
+from environments import outages, progress
 from environments.errors import PlatformError
 from environments.local_stack import docker_client, docker_errors
 from environments.settings import Environment
@@ -128,7 +128,7 @@ def build(
     engine, name = docker_client(), engine_name(environment, image.uri)
     try:
         engine.images.get(name)
-        console.note("unchanged")
+        progress.note("unchanged")
         return
     except docker_errors().ImageNotFound:
         pass
@@ -155,14 +155,14 @@ def build(
                 step, recent = line, []
             elif line and not line.startswith(ENGINE_TALK):
                 recent.append(line)
-            console.progress(step if len(step) < 100 else step[:97] + "...")
+            progress.doing(step if len(step) < 100 else step[:97] + "...")
     made = engine.images.get(name).attrs
     wanted = (environment.image_platform or "").rpartition("/")[2]
     if wanted and made.get("Architecture", wanted) != wanted:
         # Some engines build on whatever base image they have.
         engine.images.remove(name, force=True)
         raise _other_processor(environment, f"the image became one for {made['Architecture']}")
-    console.note(f"built, {made['Size'] / 1e6:.0f} MB with its base")
+    progress.note(f"built, {made['Size'] / 1e6:.0f} MB with its base")
 
 
 def push(environment: Environment, image: Image) -> Image:
@@ -172,10 +172,10 @@ def push(environment: Environment, image: Image) -> Image:
         PlatformError: the registry refused it, or broke off each time; what has arrived is not sent again.
     """
     if there := find(environment, image):
-        console.note("already in ECR")
+        progress.note("already in ECR")
         return there
     there = outages.repeated(lambda: _push_once(environment, image), lambda error: not REFUSED.search(str(error)))
-    console.note(f"pushed {image.tag}")
+    progress.note(f"pushed {image.tag}")
     return there
 
 
@@ -188,7 +188,7 @@ def _push_once(environment: Environment, image: Image) -> Image:
         if detail.get("total"):
             totals[event["id"]] = (detail["current"], detail["total"])
             done, all_of_it = (sum(column) / 1e6 for column in zip(*totals.values(), strict=True))
-            console.progress(f"{min(done, all_of_it):.0f} of {all_of_it:.0f} MB")  # the engine overshoots
+            progress.doing(f"{min(done, all_of_it):.0f} of {all_of_it:.0f} MB")  # the engine overshoots
     # The answer to a push may be lost, and its tag can't be pushed a second time: what counts is what is there.
     if there := find(environment, image):
         return there

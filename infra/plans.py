@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from environments import console, github_actions, leftovers, local_stack
+from environments import console, github_actions, leftovers, local_stack, progress
 from environments.errors import PlatformError
 from environments.settings import Environment, fields
 from infra import checks, terraform
@@ -68,7 +68,9 @@ def _make_room(file: Path) -> None:
         raise PlatformError(f"{file} can't be written", str(error), "choose another file") from error
 
 
-def to_apply(environment: Environment, image_tag: str, file: str, yes: bool, scratch: Path) -> Path | None:
+def to_apply(
+    environment: Environment, image_tag: str, file: str, yes: bool, scratch: Path, silent: bool = False
+) -> Path | None:
     """The plan that a deploy must apply exactly as it was shown; None when it need not be shown first.
 
     Args:
@@ -77,10 +79,11 @@ def to_apply(environment: Environment, image_tag: str, file: str, yes: bool, scr
         file: a plan that was shown before, made by `invoke plan --out`.
         yes: prod's plan need not be shown.
         scratch: folder for the plan that is made and shown here.
+        silent: no plan can be shown, the output is not for people.
 
     Raises:
         PlatformError: the file is not a plan of this environment, its settings and this image; or the user does not
-            want what the plan shows. Nothing was changed.
+            want what the plan shows, or would not see it. Nothing was changed.
     """
     if file:
         saved = Path(file).resolve()
@@ -91,6 +94,12 @@ def to_apply(environment: Environment, image_tag: str, file: str, yes: bool, scr
         return saved
     if environment.name != PRODUCTION or yes:
         return None
+    if silent:
+        raise PlatformError(
+            f"what will change in environment {environment.name} has to be shown first",
+            "--quiet and --json show no plan",
+            "add --yes to go on without, or --plan with one that invoke plan --out has shown and saved",
+        )
     console.require_terminal()
     checks.require(environment)
     saved = scratch / "plan"
@@ -119,7 +128,7 @@ class Ahead:
         return not any(change.endswith(terraform.AGENT_REPOSITORY_ADDRESS) for change in self.changes)
 
 
-def ahead(run: console.Run, environment: Environment, image_tag: str, approved: Path | None, scratch: Path) -> Any:
+def ahead(run: progress.Run, environment: Environment, image_tag: str, approved: Path | None, scratch: Path) -> Any:
     """Begin to plan at once, beside the checks, where this machine has deployed the environment before.
 
     Args:
@@ -147,9 +156,9 @@ def _ahead(environment: Environment, image_tag: str, file: Path) -> Ahead | None
             changes = terraform.drift(environment, image_tag, file)
         made = Ahead(file, changes, outputs.result())
     except PlatformError:
-        console.note("not yet")  # the checks may say why, or mend it; if not, apply meets it again
+        progress.note("not yet")  # the checks may say why, or mend it; if not, apply meets it again
         return None
-    console.note(f"{len(changes)} changes" if changes else "no changes")
+    progress.note(f"{len(changes)} changes" if changes else "no changes")
     return made
 
 

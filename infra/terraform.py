@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from environments import console, outages
+from environments import outages, progress
 from environments.errors import PlatformError
 from environments.settings import Environment
 from infra.images import repository_exists
@@ -91,14 +91,14 @@ def apply(
             changes = event["changes"]
             changed = changes["add"] + changes["change"] + changes["remove"]
         if event["type"] in ("apply_start", "apply_progress", "apply_complete", "refresh_start"):
-            console.progress(f"{made} of {changed} changes made, {resource}" if changed else f"comparing {resource}")
+            progress.doing(f"{made} of {changed} changes made, {resource}" if changed else f"comparing {resource}")
 
     if saved:
         # Settings and image are in the plan; Terraform takes no others beside it.
         stream(environment, "apply", watch, str(saved), input=False)
     else:
         stream(environment, "apply", watch, auto_approve=True, **inputs(environment, image_tag))
-    console.note(f"{changed} resources changed" if changed else "no changes")
+    progress.note(f"{changed} resources changed" if changed else "no changes")
     return _typed_outputs(environment, made_outputs)
 
 
@@ -146,7 +146,7 @@ def drift(environment: Environment, image_tag: str, out: Path | None = None) -> 
             told = event["outputs"].items()
             changes.extend(f"update output {name}" for name, output in told if output.get("action") != "noop")
         if event["type"] == "refresh_start":
-            console.progress(f"comparing {event['hook']['resource']['addr']}")
+            progress.doing(f"comparing {event['hook']['resource']['addr']}")
 
     options = {"out": str(out), "lock": True} if out else {"lock": False}
     stream(environment, "plan", watch, **options, **inputs(environment, image_tag))
@@ -176,7 +176,7 @@ def destroy(environment: Environment, image_tag: str) -> None:
 
     def watch(event: dict[str, Any]) -> None:
         if resource := event.get("hook", {}).get("resource", {}).get("addr"):
-            console.progress(f"{event['type'].replace('_', ' ')}: {resource}")
+            progress.doing(f"{event['type'].replace('_', ' ')}: {resource}")
 
     stream(environment, "destroy", watch, auto_approve=True, **inputs(environment, image_tag))
 

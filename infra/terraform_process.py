@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from environments import console, leftovers
+from environments import leftovers, progress
 from environments.errors import PlatformError
 from environments.secrets import process_environment
 from environments.settings import ROOT, Environment
@@ -113,7 +113,7 @@ def started(
         stderr=errors,
         start_new_session=True,
     )
-    with console.on_interrupt(lambda: process.send_signal(signal.SIGINT)):
+    with progress.on_interrupt(lambda: process.send_signal(signal.SIGINT)):
         try:
             yield process
         except BaseException:

@@ -4,7 +4,7 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from environments import console
+from environments import progress
 from environments.errors import PlatformError
 from environments.prefect_api import prefect_client
 from environments.secrets import REGISTER_TOKEN
@@ -51,7 +51,7 @@ def carry_out(environment: Environment, changes: list[Change]) -> list[Change]:
                     refused[name] = error
                 else:
                     done[name] = future.result()
-                console.progress(f"{number} of {len(wanted)}")
+                progress.doing(f"{number} of {len(wanted)}")
             if refused and not any(change.full_name in done for change in wanted):
                 raise next(iter(refused.values()))
     if refused:
@@ -61,7 +61,7 @@ def carry_out(environment: Environment, changes: list[Change]) -> list[Change]:
             "the others are done; register again for these",
         )
     counts = {action: sum(change.action == action for change in changes) for action in WORDS}
-    console.note(", ".join(f"{count} {WORDS[action]}" for action, count in counts.items() if count) or "none")
+    progress.note(", ".join(f"{count} {WORDS[action]}" for action, count in counts.items() if count) or "none")
     return [done[change.full_name] for change in changes]
 
 

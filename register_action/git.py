@@ -13,7 +13,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from environments import console, github_actions, leftovers
+from environments import github_actions, leftovers, progress
 from environments.errors import PlatformError
 from environments.secrets import process_environment
 
@@ -84,7 +84,7 @@ def run(*arguments: str, typed: str = "", url: str = "") -> Answer:
         )
     except OSError as error:
         raise PlatformError("git does not run", str(error), "install git, and see that it is on PATH") from error
-    with process, console.on_interrupt(lambda: _stop(process)):
+    with process, progress.on_interrupt(lambda: _stop(process)):
         try:
             output, errors = process.communicate(typed, SECONDS)
         except subprocess.TimeoutExpired as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from environments import console
+from environments import progress
 from environments.errors import PlatformError
 from environments.prefect_api import prefect_client
 from environments.secrets import AGENT_TOKEN, REGISTER_TOKEN
@@ -159,7 +159,7 @@ def read_project(environment: Environment, name: str, flows: list[str]) -> Proje
             f"invoke deploy --env {environment.name} puts it right",
         ) from error
     existing = {each.deployment.id: each for each in [*of_workflow, *of_flows]}
-    console.note(f"{pool.name}, {len(of_workflow)} deployment(s) of {name}")
+    progress.note(f"{pool.name}, {len(of_workflow)} deployment(s) of {name}")
     return Project(base_image, tuple(existing.values()))
 
 

@@ -3,7 +3,7 @@
 import difflib
 from concurrent.futures import ThreadPoolExecutor
 
-from environments import console
+from environments import progress
 from environments.errors import PlatformError
 from environments.prefect_api import prefect_client
 from environments.secrets import REGISTER_TOKEN
@@ -70,17 +70,17 @@ def remove(environment: Environment, name: str, going: list[Registered], whole: 
     if whole:
         repository = workflow_image.repository_name(environment, name)
         gone = images.delete_repository(environment, repository)
-        console.note(f"{len(going)} deployment(s)" + (f", ECR repository {repository}" if gone else ""))
+        progress.note(f"{len(going)} deployment(s)" + (f", ECR repository {repository}" if gone else ""))
         return
     deleted = _delete_unused(environment, name, {each.image for each in going})
-    console.note(f"{len(going)} deployment(s), {len(deleted)} image(s)")
+    progress.note(f"{len(going)} deployment(s), {len(deleted)} image(s)")
 
 
 def superseded(environment: Environment, workflow: Workflow, changes: list[Change]) -> list[str]:
     """Delete the images that a preview ran before this push and that nothing runs now; a real one keeps its history."""
     before = {change.existing.image for change in changes if change.existing and change.action in ("update", "delete")}
     deleted = _delete_unused(environment, workflow.name, before)
-    console.note(f"{len(deleted)} image(s) deleted")
+    progress.note(f"{len(deleted)} image(s) deleted")
     return deleted
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from typing import Any
 
-from environments import console
+from environments import progress
 from environments.errors import PlatformError
 from environments.fargate import size_problem
 from environments.secrets import public_variables
@@ -171,7 +171,7 @@ def read(environment: Environment, source: Source, choice: Choice) -> Workflow:
         said = entry.declared and {"cpu", "memory"} & entry.declared.job_variables.keys()
         line = entry.declared.line if entry.declared and said else 0
         check_size(environment, job_variables(workflow, entry), entry.flow.entrypoint, line)
-    console.note(f"{len(workflow.flows)} flow(s), {len(workflow.entries)} deployment(s)")
+    progress.note(f"{len(workflow.flows)} flow(s), {len(workflow.entries)} deployment(s)")
     return workflow
 
 

@@ -7,7 +7,7 @@ import posixpath
 import re
 from typing import Any
 
-from environments import console, leftovers
+from environments import leftovers, progress
 from environments.errors import PlatformError
 from environments.local_stack import docker_client, docker_errors
 from environments.settings import ROOT, Environment
@@ -75,7 +75,7 @@ def content(environment: Environment, workflow: Workflow, project: Project) -> C
     tag = images.tag_of(files, _base(project, files))
     image = images.image_name(environment, repository_name(environment, workflow.name), tag)
     there = images.find(environment, image)
-    console.note(f"{image.repository}:{image.tag}, " + ("already in ECR" if there else "new"))
+    progress.note(f"{image.repository}:{image.tag}, " + ("already in ECR" if there else "new"))
     return Content(there or image, files, by_author)
 
 
@@ -86,7 +86,7 @@ def build(environment: Environment, workflow: Workflow, project: Project, made_f
         PlatformError: a step failed; the reason holds the step and its last lines.
     """
     if made_from.image.digest:
-        console.note("already in ECR")
+        progress.note("already in ECR")
         return made_from.image
     base = _base(project, made_from.files)
     arguments = {"BASE_IMAGE": images.fetch(environment, base)} if base else {}
@@ -105,7 +105,7 @@ def _base(project: Project, files: dict[str, bytes]) -> str:
 def push(environment: Environment, image: Image) -> Image:
     """Push the image, and make its repository, unless ECR has it; gives it with its digest."""
     if image.digest:
-        console.note("already in ECR")
+        progress.note("already in ECR")
         return image
     images.ensure_repository(environment, image.repository)
     return images.push(environment, image)
@@ -119,10 +119,10 @@ def describe(environment: Environment, workflow: Workflow, project: Project, ima
     """
     flows = known(workflow, project, image)
     if nothing_new := all(flow.entrypoint in flows for flow in workflow.flows):
-        console.note("known from their deployments")
+        progress.note("known from their deployments")
     else:
         flows = {flow.entrypoint: flow for flow in _imported(environment, image, workflow.flows)}
-        console.note(f"{len(flows)} imported in the image")
+        progress.note(f"{len(flows)} imported in the image")
     described = [flows[flow.entrypoint] for flow in workflow.flows]
     if not nothing_new:
         check_names(

@@ -252,3 +252,12 @@ cd '{folder}'
 def fake_terraform(root: Path) -> FakeTerraform:
     """A fake of Terraform at the place where bootstrap.sh puts the real one."""
     return FakeTerraform(root / ".local" / "bin")
+
+
+def failing(error: BaseException) -> Callable[..., Any]:
+    """A function that raises this, whatever it is called with."""
+
+    def function(*_: Any) -> None:
+        raise error
+
+    return function

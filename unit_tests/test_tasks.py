@@ -20,17 +20,17 @@ TASKS = {
 }
 OF_A_WORKFLOW = "workflow-path git-url branch-name name"
 OPTIONS = {
-    "register": f"{OF_A_WORKFLOW} commit-sha execution-environment cpu memory flow preview prune dry-run json",
+    "register": f"{OF_A_WORKFLOW} commit-sha execution-environment cpu memory flow preview prune dry-run quiet json",
     "unregister": f"{OF_A_WORKFLOW} preview yes dry-run",
     "run": "name param wait execution-environment cpu memory",
     "logs": "name follow lines",
     "workflows": "json",
     "status": "json watch",
     "open": "what browser",
-    "deploy": "plan yes",
+    "deploy": "plan yes quiet json",
     "rollback": "to yes dry-run",
     "plan": "out markdown",
-    "destroy": "yes name",
+    "destroy": "yes name quiet",
     "settings": "json",
     "cost": "json",
     "rotate-key": "",

@@ -126,7 +126,7 @@ def test_a_cut_off_change_is_finished_by_the_next(
 def test_key_is_never_printed(
     environment: Environment, secret: tuple[Any, Outputs], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from environments.console import steps
+    from environments.progress import steps
 
     with steps() as run:
         run("Prefect key", store, environment, secret[1])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from agent import image, summary
-from environments.console import Step
+from environments.progress import Step
 from environments.secrets import prefect_key
 from environments.settings import Environment, fields
 
@@ -20,6 +20,18 @@ def test_summary_says_what_comes_next(environment: Environment, capsys: pytest.C
     assert "took   Agent 31.0 s, Agent image 1.2 s" in printed.splitlines()
     assert "--env dev" in printed.splitlines()[-1]
     assert "register" in printed.splitlines()[-1]
+
+
+def test_summary_for_scripts_has_each_step(environment: Environment, capsys: pytest.CaptureFixture[str]) -> None:
+    step = Step("Agent image", seconds=1.23456, note="already in ECR")
+    step.done.set()
+
+    summary.show(environment, image.name(environment), [step], as_json=True)
+    told = json.loads(capsys.readouterr().out)
+
+    assert told["agent_image"] == image.name(environment).uri
+    assert (told["environment"], told["project"]) == ("dev", environment.prefix)
+    assert told["steps"] == [{"name": "Agent image", "state": "done", "seconds": 1.235, "note": "already in ECR"}]
 
 
 def test_local_summary_shows_where_the_key_is_and_not_the_key(

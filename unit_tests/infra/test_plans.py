@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from environments import console
+from environments import progress
 from environments.errors import PlatformError
 from environments.settings import Environment, fields
 from infra import plans, terraform, terraform_process
@@ -170,6 +170,14 @@ def test_prod_with_yes_is_not_asked_about(prod: Environment, tmp_path: Path) -> 
     assert plans.to_apply(prod, TAG, "", True, tmp_path) is None
 
 
+def test_plan_of_prod_that_would_not_be_seen_is_not_made(prod: Environment, tmp_path: Path) -> None:
+    with pytest.raises(PlatformError, match="has to be shown first") as caught:
+        plans.to_apply(prod, TAG, "", False, tmp_path, silent=True)
+
+    assert "--yes" in caught.value.todo
+    assert plans.to_apply(prod, TAG, "", True, tmp_path, silent=True) is None
+
+
 def test_markdown_says_what_happens_to_which_resource(environment: Environment) -> None:
     changes = [
         _change('aws_ecr_repository.this["a"]', "create"),
@@ -283,7 +291,7 @@ def planned_before(environment: Environment, fake_terraform: FakeTerraform, outp
 
 
 def _made_ahead(environment: Environment, folder: Path, approved: Path | None = None) -> Any:
-    with console.steps() as run:
+    with progress.steps() as run:
         step = plans.ahead(run, environment, TAG, approved, folder)
     return step and step.result
 

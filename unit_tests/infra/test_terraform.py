@@ -400,7 +400,7 @@ def test_apply_says_how_much_it_changed(
     expected: str,
 ) -> None:
     deployed.answers("apply", _lines(_summary(added), _summary(added, "apply")))
-    with terraform.console.steps() as run:
+    with terraform.progress.steps() as run:
         run("AWS", terraform.apply, environment, TAG)
 
     assert expected in capsys.readouterr().out

@@ -6,8 +6,8 @@ import httpx
 import jsonschema
 import pytest
 
-from environments.console import steps
 from environments.errors import PlatformError
+from environments.progress import steps
 from environments.settings import Environment
 from register_action import changes
 from register_action.changes import Change

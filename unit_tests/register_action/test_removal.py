@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from environments.console import steps
 from environments.errors import PlatformError
+from environments.progress import steps
 from environments.secrets import AGENT_TOKEN
 from environments.settings import Environment
 from infra import images
