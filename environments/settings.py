@@ -108,6 +108,7 @@ class Environment:
         rules.matches("arn:aws:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}"),
         default=None,
     )
+    container_insights: bool = _setting("true or false", lambda _: True, default=False)
     image_retention_count: int = _setting(
         "a whole number from 10 to 1000", lambda value: 10 <= value <= 1000, default=100
     )

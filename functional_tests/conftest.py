@@ -21,6 +21,7 @@ from functional_tests.platform import Platform, RealPlatform, take_away, unmet_p
 FIRST_PLATFORM = (
     "test_0_lint",
     "test_1_deploy",
+    "test_1_tour",
     "test_2_workflows",
     "test_5_failures",
     "test_7_destroy",

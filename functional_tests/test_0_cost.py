@@ -17,6 +17,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "public": {"network": "public", **SIZE},
     "one_gateway": {"network": "private_nat", "nat_gateway_count": 1, **SIZE},
     "three_gateways": {"network": "private_nat", "nat_gateway_count": 3, **SIZE},
+    "insights": {"network": "public", "container_insights": True, **SIZE},
     "endpoints": {"network": "private_endpoints", "prefect_api_url": "https://prefect.internal/api", **SIZE},
 }
 COUNTED = ("aws_nat_gateway", "aws_eip", "aws_vpc_endpoint", "aws_secretsmanager_secret", "aws_cloudwatch_metric_alarm")
@@ -66,10 +67,15 @@ def test_agents_have_the_size_and_the_address_that_are_billed(made: Made, choice
     assert service["network_configuration"][0]["assign_public_ip"] == bool(addresses)
 
 
-def test_container_insights_are_on_where_they_are_billed(made: Made) -> None:
-    settings = [cluster["setting"] for cluster in made["public"]["aws_ecs_cluster"]]
+@pytest.mark.parametrize("choice", CHOICES)
+def test_container_insights_are_on_where_they_are_billed(made: Made, choice: str) -> None:
+    billed = any(
+        "Container Insights" in item.name for item in cost.idle(dataclasses.replace(load("dev"), **CHOICES[choice]))
+    )
+    settings = [cluster["setting"] for cluster in made[choice]["aws_ecs_cluster"]]
 
-    assert settings == 2 * [[{"name": "containerInsights", "value": "enabled"}]]
+    assert settings == 2 * [[{"name": "containerInsights", "value": "enabled" if billed else "disabled"}]]
+    assert billed == (choice == "insights")
 
 
 def test_the_queue_is_polled_as_often_as_is_billed(made: Made) -> None:

@@ -205,11 +205,16 @@ def test_topic_of_the_settings_is_told_when_an_alarm_rings_and_when_it_is_well_a
     """The metrics are put by hand: the emulated AWS has none of its own."""
     cloudwatch = sample_workflow.aws("cloudwatch")
     alarms = cloudwatch.describe_alarms(AlarmNamePrefix=f"{PREFIX}_")["MetricAlarms"]
-    bad = {"agent_down": 0, "agent_crash_loop": 3, "dead_letters": 1}
+    nobody = {"SampleCount": 0, "Sum": 0, "Minimum": 0, "Maximum": 0}
+    bad: dict[str, dict[str, Any]] = {
+        "agent_down": {"StatisticValues": nobody},
+        "agent_crash_loop": {"Value": 3},
+        "dead_letters": {"Value": 1},
+    }
     assert {alarm["AlarmName"] for alarm in alarms} == {f"{PREFIX}_{name}" for name in bad}
     for alarm in alarms:
-        value = bad[alarm["AlarmName"].removeprefix(f"{PREFIX}_")]
-        datum = {"MetricName": alarm["MetricName"], "Dimensions": alarm["Dimensions"], "Value": value}
+        values = bad[alarm["AlarmName"].removeprefix(f"{PREFIX}_")]
+        datum = {"MetricName": alarm["MetricName"], "Dimensions": alarm["Dimensions"], **values}
         cloudwatch.put_metric_data(Namespace=alarm["Namespace"], MetricData=[datum])
     wanted = {(alarm["AlarmName"], state) for alarm in alarms for state in ("ALARM", "OK")}
     with contextlib.suppress(AssertionError):

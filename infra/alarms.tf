@@ -3,15 +3,15 @@
 
 locals {
   alarms = {
-    # No metrics come while no task runs, so that missing ones mean that none does:
-    # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Container-Insights-metrics-ECS.html
+    # Each task on Fargate sends this metric, at no charge; that none comes means that no task runs:
+    # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/cloudwatch-metrics.html
     # `invoke agent --down` switches this alarm's actions off, and whatever starts the agent on (infra/alarms.py).
     agent_down = {
       description = "No agent runs; workflows wait. invoke status --env ${var.environment} tells why."
-      namespace   = "ECS/ContainerInsights"
-      metric      = "RunningTaskCount"
+      namespace   = "AWS/ECS"
+      metric      = "CPUUtilization"
       dimensions  = { ClusterName = aws_ecs_cluster.this["agent"].name, ServiceName = aws_ecs_service.agent.name }
-      statistic   = "Maximum"
+      statistic   = "SampleCount"
       comparison  = "LessThanThreshold"
       threshold   = 1
       period      = 60

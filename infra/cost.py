@@ -46,6 +46,8 @@ CHOICES: tuple[dict[str, Any], ...] = (
     {"agent_cpu": 512, "agent_memory": 1024},
     {"agent_cpu": 1024, "agent_memory": 2048},
     {"kms_key_arn": "a key that you have"},
+    {"container_insights": False},
+    {"container_insights": True},
 )
 """Settings that move the total, and what they could be."""
 
@@ -111,7 +113,11 @@ def by_use(environment: Environment) -> list[Item]:
     run = fargate(cpu, memory, environment.cpu_architecture, hours)
     if environment.tasks_have_public_ip:
         run["public_ipv4_hour"] = hours
-    metrics = {"metric_month": (CLUSTER_METRICS + FAMILY_METRICS) / HOURS}
+    insights = Item(
+        "Container Insights, an hour in which a workflow runs",
+        int(environment.container_insights),
+        {"metric_month": (CLUSTER_METRICS + FAMILY_METRICS) / HOURS},
+    )
     by_gb = {
         "GB of images, kept for a month": "image_gb_month",
         "GB of logs of agent and workflows, written": "log_gb",
@@ -122,7 +128,7 @@ def by_use(environment: Environment) -> list[Item]:
     }
     return [
         Item(f"run of {RUN_MINUTES} minutes, {_size(cpu, memory)}", 1, run),
-        Item("Container Insights, an hour in which a workflow runs", 1, metrics),
+        *([insights] if insights.count else []),
         *(Item(name, 1, {price: 1}) for name, price in by_gb.items() if price),
     ]
 
@@ -145,7 +151,9 @@ def choices(environment: Environment) -> Iterator[tuple[dict[str, Any], list[Ite
 
 def written(settings: dict[str, Any]) -> str:
     """Settings as a line of text."""
-    return ", ".join(f"{name} = {value}" for name, value in settings.items())
+    return ", ".join(
+        f"{name} = {str(value).lower() if isinstance(value, bool) else value}" for name, value in settings.items()
+    )
 
 
 def show(environment: Environment, as_json: bool) -> None:
@@ -214,7 +222,7 @@ def _agent(environment: Environment) -> list[Item]:
     count, cpu, memory = environment.agent_count, environment.agent_cpu, environment.agent_memory
     units = fargate(cpu, memory, environment.cpu_architecture, HOURS)
     addresses = count if environment.tasks_have_public_ip else 0
-    metrics = CLUSTER_METRICS + SERVICE_METRICS + FAMILY_METRICS if count else 0
+    metrics = CLUSTER_METRICS + SERVICE_METRICS + FAMILY_METRICS if count and environment.container_insights else 0
     return [
         Item(f"agent, {_size(cpu, memory)}, {environment.cpu_architecture}", count, units, "aws_ecs_service"),
         Item("public IPv4 address of an agent", addresses, {"public_ipv4_hour": HOURS}, "aws_ecs_service"),

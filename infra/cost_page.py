@@ -18,6 +18,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"network": "public", "cpu_architecture": "ARM64"},
     {"network": "public", "agent_count": 0},
     {"network": "public", "agent_count": 2},
+    {"network": "public", "container_insights": True},
     {"network": "public", "agent_cpu": 512, "agent_memory": 1024},
     {"network": "public", "kms_key_arn": "a key that you have"},
     {"vpc_id": "a VPC that you have"},

@@ -294,6 +294,13 @@ variable "alarm_topic_arn" {
   }
 }
 
+variable "container_insights" {
+  description = "CloudWatch Container Insights for both clusters: metrics of each service and task definition, billed one by one while tasks run."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "image_retention_count" {
   description = "How many images each ECR repository keeps, the agent's and those of workflows; what a deployment runs must be among them."
   type        = number
