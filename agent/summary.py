@@ -25,10 +25,7 @@ def show(environment: Environment, image: Image, steps: list[progress.Step], as_
             "agent_image": image.uri,
             "aws_account_id": environment.aws_account_id,
             "aws_region": environment.aws_region,
-            "steps": [
-                {"name": step.name, "state": step.state, "seconds": round(step.seconds, 3), "note": step.note}
-                for step in steps
-            ],
+            "steps": _steps(steps),
         }
         print(json.dumps(told, indent=2))
         return
@@ -51,6 +48,21 @@ def show(environment: Environment, image: Image, steps: list[progress.Step], as_
     console.say("took   " + ", ".join(f"{step.name} {step.seconds:.1f} s" for step in slowest), "dim")
     option = "" if environment.name == "local" else f" --env {environment.name}"
     console.say(f"next: .venv/bin/invoke register --workflow-path examples/sample_workflow/workflow{option}", "bold")
+
+
+def _steps(steps: list[progress.Step]) -> list[dict[str, Any]]:
+    first = min((step.begin for step in steps if step.begin is not None), default=0.0)
+    return [
+        {
+            "name": step.name,
+            "state": step.state,
+            "needs": [need.name for need in step.needs],
+            "begin": None if step.begin is None else round(step.begin - first, 3),
+            "seconds": round(step.seconds, 3),
+            "note": step.note,
+        }
+        for step in dict.fromkeys((*steps, *(need for step in steps for need in step.needs)))  # milestones, too
+    ]
 
 
 def show_status(environment: Environment, seen: Seen, as_json: bool) -> int:

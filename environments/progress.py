@@ -91,6 +91,8 @@ class Run:
         """
         step = Step(name, (*(argument for argument in arguments if isinstance(argument, Step)), *after))
         self.steps.append(step)
+        if milestone:
+            milestone.needs = (step,)
         work = functools.partial(_run_step, step, self._display, function, arguments, milestone)
         # Daemon threads: after Ctrl-C the process must be able to end while one of them hangs on the network.
         threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=True).start()

@@ -4,12 +4,13 @@ import dataclasses
 import os
 import subprocess
 from collections import Counter, defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from environments.settings import ROOT, load
-from infra import cost, offline
+from infra import architecture_page, cost, offline
 from infra.terraform_process import program
 
 SIZE = {"agent_cpu": 512, "agent_memory": 2048}
@@ -82,6 +83,13 @@ def test_the_queue_is_polled_as_often_as_is_billed(made: Made) -> None:
     (queue,) = (each for each in made["public"]["aws_sqs_queue"] if each["name"].endswith("task_events"))
 
     assert queue["receive_wait_time_seconds"] * cost.POLLS == cost.HOURS * 3600
+
+
+def test_picture_of_the_resources_is_that_of_terraforms_graph(tmp_path: Path) -> None:
+    drawn = architecture_page.edges(architecture_page.PAGE.read_text())[0]
+
+    assert drawn == architecture_page.edges(architecture_page.resources(architecture_page.graph(tmp_path)))[0]
+    assert len(drawn) > 10
 
 
 def interface_endpoints(made: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:

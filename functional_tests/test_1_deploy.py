@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from functional_tests.platform import Platform
+from infra import architecture_page
 
 PREFIX = "local_dataflow_automation"
 
@@ -129,14 +130,17 @@ def test_the_state_bucket_is_versioned_encrypted_and_closed(deployed: Platform) 
 
 def test_a_second_deploy_changes_nothing(deployed: Platform) -> None:
     (before,) = deployed.agent_containers
-    second = deployed.invoke("deploy").stdout
+    second = json.loads(deployed.invoke("deploy", "--json", stderr=False).stdout)
     (after,) = deployed.agent_containers
-    assert "AWS infrastructure" in second
-    assert "no changes" in second
-    assert "already in ECR" in second
-    assert f"{PREFIX} unchanged" in second
+    notes = {step["name"]: step["note"] for step in second["steps"]}
+    assert notes["AWS infrastructure"] == "no changes"
+    assert notes["Agent image to ECR"] == "already in ECR"
+    assert notes["Prefect project"] == f"{PREFIX} unchanged"
     assert before.id == after.id, "the agent was restarted"
     assert deployed.invoke("plan").returncode == 0
+    drawn = architecture_page.edges(architecture_page.PAGE.read_text())[-1]
+    needs = {(need, step["name"]) for step in second["steps"] for need in step["needs"]}
+    assert drawn == needs, "docs/architecture.md shows another process; infra/architecture_page.py draws it anew"
 
 
 def test_status_shows_every_component_well(deployed: Platform) -> None:

@@ -11,6 +11,7 @@ from functional_tests import tour
 from functional_tests.platform import COMMAND_TIMEOUT_SECONDS, ROOT, Platform
 
 STOPS = list(tour.stops((ROOT / "docs" / "tour.md").read_text()))
+BOOTSTRAP = "./bootstrap.sh"
 DEPLOY, DESTROY = ".venv/bin/invoke deploy", ".venv/bin/invoke destroy --yes"
 
 
@@ -32,7 +33,7 @@ def test_command_prints_what_the_tour_says(
     else:
         done = subprocess.run(
             ["bash", "-c", stop.command],
-            cwd=clone,
+            cwd=ROOT if stop.command == BOOTSTRAP else clone,  # it would make a virtual environment of the clone's own
             env={**os.environ, "PATH": f"{clone}/.venv/bin:{os.environ['PATH']}"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

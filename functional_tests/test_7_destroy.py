@@ -6,7 +6,8 @@ import sys
 import docker
 import psutil
 
-from functional_tests.platform import Platform, folder_of, image_tags
+from functional_tests import tour
+from functional_tests.platform import ROOT, Platform, folder_of, image_tags
 
 TAKE_DOWN = """
 from agent import teardown
@@ -50,7 +51,8 @@ def test_destroy_leaves_nothing(sample_workflow: Platform) -> None:
     platform = sample_workflow
     assert len(platform.servers()) == 2
     assert platform.containers("", everything=True)
-    platform.invoke("destroy", "--yes")
+    printed = platform.invoke("destroy", "--yes").stdout
+    assert last_stop().is_true(printed), "docs/tour.md shows something else"
     engine = docker.from_env()
     assert platform.servers() == {}
     assert platform.containers("", everything=True) == []
@@ -58,6 +60,13 @@ def test_destroy_leaves_nothing(sample_workflow: Platform) -> None:
     assert [tag for tag in image_tags() if f":{platform.aws_port}/" in tag] == []
     assert not (platform.folder / ".local" / "local").exists()
     assert [p for p in psutil.process_iter() if str(platform.folder) in folder_of(p)] == []
+
+
+def last_stop() -> tour.Stop:
+    """The end of the tour."""
+    *_, stop = tour.stops((ROOT / "docs" / "tour.md").read_text())
+    assert stop.command == ".venv/bin/invoke destroy --yes"
+    return stop
 
 
 def test_destroy_of_nothing_is_no_error(platform: Platform) -> None:

@@ -23,15 +23,25 @@ def test_summary_says_what_comes_next(environment: Environment, capsys: pytest.C
 
 
 def test_summary_for_scripts_has_each_step(environment: Environment, capsys: pytest.CaptureFixture[str]) -> None:
-    step = Step("Agent image", seconds=1.23456, note="already in ECR")
-    step.done.set()
+    checks = Step("Checks", begin=100.0)
+    built = Step("Agent image", (checks,), begin=100.5, seconds=1.23456, note="already in ECR")
+    for step in (checks, built):
+        step.done.set()
 
-    summary.show(environment, image.name(environment), [step], as_json=True)
+    summary.show(environment, image.name(environment), [checks, built], as_json=True)
     told = json.loads(capsys.readouterr().out)
 
     assert told["agent_image"] == image.name(environment).uri
     assert (told["environment"], told["project"]) == ("dev", environment.prefix)
-    assert told["steps"] == [{"name": "Agent image", "state": "done", "seconds": 1.235, "note": "already in ECR"}]
+    assert [step["begin"] for step in told["steps"]] == [0.0, 0.5]
+    assert told["steps"][1] == {
+        "name": "Agent image",
+        "state": "done",
+        "needs": ["Checks"],
+        "begin": 0.5,
+        "seconds": 1.235,
+        "note": "already in ECR",
+    }
 
 
 def test_local_summary_shows_where_the_key_is_and_not_the_key(
