@@ -5,6 +5,7 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from invoke.main import program
 
 import tasks
-from environments import leftovers, prefect_api
+from environments import leftovers, prefect_api, watching
 from unit_tests.any_input.cases import TEXT, UNEXPECTED, told, watched
+from unit_tests.conftest import failing
 
 NAMES = sorted(name for name, task in vars(tasks).items() if type(task).__name__ == "Task")
 OPTIONS = {
@@ -57,6 +59,8 @@ def nothing_answers(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(subprocess, "Popen", Missing)
     monkeypatch.setattr(prefect_api, "PREFECT_HOME", root / ".local" / "prefect_client")
+    # Somebody is there who ends a page that would stay up to date for ever.
+    monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=failing(KeyboardInterrupt())))
     place = tmp_path / "place"
     place.mkdir()
     monkeypatch.chdir(place)
@@ -91,6 +95,7 @@ def typed(words: list[str]) -> tuple[int, str]:
 @example(["register", "--workflow-path", "\ud800", "--git-url", "https://x/\ud800"])
 @example(["settings", "--env", "\x1b[31m"])
 @example(["\x1b[31m"])
+@example(["status", "--watch"])
 def test_any_command_line_ends_with_words_and_changes_nothing(nothing_answers: Path, words: list[str]) -> None:
     with watched() as done:
         code, said = typed(words)
