@@ -5,6 +5,7 @@ ends, and every few seconds what it is doing. In GitHub Actions these lines fold
 """
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -106,8 +107,10 @@ def _drawn(steps: "list[Step]") -> Iterator[None]:
     """Keep a page up to date that has a line for each step; what is printed meanwhile stands above it."""
     from rich.live import Live
 
-    page = Page(steps)
-    with Live(page, console=console.current(), refresh_per_second=DRAWN_A_SECOND):
+    # What goes elsewhere than to this terminal still does.
+    out, err = sys.stdout.isatty(), sys.stderr.isatty()
+    page, terminal = Page(steps), console.current()
+    with Live(page, console=terminal, refresh_per_second=DRAWN_A_SECOND, redirect_stdout=out, redirect_stderr=err):
         yield
 
 
