@@ -8,13 +8,11 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from environments import console, github_actions
 from environments.printable import one_line
-
-if TYPE_CHECKING:
-    from environments.progress import Display, Step
+from environments.progress import Display, Step
 
 SAY_EVERY_SECONDS = 5.0
 DRAWN_A_SECOND = 8
@@ -23,56 +21,43 @@ SIGNS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "
 
 
 @contextlib.contextmanager
-def chosen(steps: "list[Step]") -> "Iterator[Display]":
+def chosen(steps: list[Step]) -> Iterator[Display]:
     """The display that suits where the output goes, while the steps are at work.
 
     Args:
         steps: those that there are; more may come while the block runs.
     """
     if console.is_quiet():
-        yield Nothing()
+        yield Display()
     elif github_actions.active():
         with _folded(steps):
             yield Lines()
     elif console.is_screen():
         with _drawn(steps):
-            yield Nothing()
+            yield Display()
     else:
         yield Lines()
 
 
-class Nothing:
-    """Prints nothing when something happens to a step."""
-
-    def begun(self, step: "Step") -> None:
-        """A step has begun."""
-
-    def moved(self, step: "Step") -> None:
-        """What a step is doing is another thing now."""
-
-    def ended(self, step: "Step") -> None:
-        """A step is over."""
-
-
-class Lines:
+class Lines(Display):
     """Prints a line when something happens to a step."""
 
     def __init__(self) -> None:
         self._told: dict[Step, float] = {}
 
-    def begun(self, step: "Step") -> None:
+    def begun(self, step: Step) -> None:
         """Say its name."""
         self._told[step] = time.monotonic()
         console.say(f"→ {step.name}", "dim")
 
-    def moved(self, step: "Step") -> None:
+    def moved(self, step: Step) -> None:
         """Say what it is doing, unless that was said a moment ago."""
         now = time.monotonic()
         if now - self._told[step] >= SAY_EVERY_SECONDS:
             self._told[step] = now
             console.say(f"  … {step.name}: {step.doing}", "dim")
 
-    def ended(self, step: "Step") -> None:
+    def ended(self, step: Step) -> None:
         """Say how it ended and how long it took."""
         sign, style = SIGNS["failed" if step.error else "done"]
         note = f"  {step.note}" if step.note and not step.error else ""
@@ -80,7 +65,7 @@ class Lines:
 
 
 @contextlib.contextmanager
-def _folded(steps: "list[Step]") -> Iterator[None]:
+def _folded(steps: list[Step]) -> Iterator[None]:
     """Let lines fold on the job's page; when they end, say how it went, with a table in the job's summary."""
     begin = time.monotonic()
     stream = console.current().file
@@ -95,7 +80,7 @@ def _folded(steps: "list[Step]") -> Iterator[None]:
         github_actions.summary(_markdown(steps))
 
 
-def _markdown(steps: "list[Step]") -> str:
+def _markdown(steps: list[Step]) -> str:
     from environments import markdown
 
     rows = [(step.name, step.state, f"{step.seconds:.1f} s", one_line(step.note).replace("|", "\\|")) for step in steps]
@@ -103,7 +88,7 @@ def _markdown(steps: "list[Step]") -> str:
 
 
 @contextlib.contextmanager
-def _drawn(steps: "list[Step]") -> Iterator[None]:
+def _drawn(steps: list[Step]) -> Iterator[None]:
     """Keep a page up to date that has a line for each step; what is printed meanwhile stands above it."""
     from rich.live import Live
 
@@ -117,7 +102,7 @@ def _drawn(steps: "list[Step]") -> Iterator[None]:
 class Page:
     """What rich draws: a line for each step, with its state, its seconds and what it is doing or waiting for."""
 
-    def __init__(self, steps: "list[Step]") -> None:
+    def __init__(self, steps: list[Step]) -> None:
         from rich.spinner import Spinner
 
         self._steps = steps
@@ -143,7 +128,7 @@ class Page:
         return page
 
 
-def _told(step: "Step") -> str:
+def _told(step: Step) -> str:
     """What stands behind a step's name."""
     if step.state == "waiting":
         return "waits for " + ", ".join(need.name for need in step.needs if not need.done.is_set())

@@ -7,7 +7,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from environments.console import say, spoken_aside
 
@@ -38,8 +38,8 @@ class Step:
         return "waiting" if self.begin is None else "working"
 
 
-class Display(Protocol):
-    """What shows the steps; called from the threads of the steps."""
+class Display:
+    """Is told, from the threads of the steps, what happens to them; prints nothing."""
 
     def begun(self, step: Step) -> None:
         """A step has begun."""
