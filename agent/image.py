@@ -17,7 +17,12 @@ RUNS_INSIDE = (
     "task_ends",
     "worker",
 )
-FILES = ("agent/Dockerfile", *(f"agent/{module}.py" for module in RUNS_INSIDE), "requirements/agent.txt")
+FILES = (
+    "agent/Dockerfile",
+    "agent/without_symbols.py",
+    *(f"agent/{module}.py" for module in RUNS_INSIDE),
+    "requirements/agent.txt",
+)
 
 
 def name(environment: Environment) -> images.Image:
