@@ -1,39 +1,57 @@
 """Measures, each against what one would do instead, in one run: `nox -s bench`.
 
 - start-up: `invoke --list` here, and with an empty tasks.py
-- first deploy: `invoke deploy` from nothing, and the same steps typed one after the other
-- register: `invoke register` of 20 flows, and `prefect deploy --all` of the same; and what each further flow costs
+- first-deploy: `invoke deploy` from nothing, and the same steps typed one after the other
+- unchanged: `invoke deploy` when nothing has changed, and `terraform plan` alone; `invoke status`
+- register: `invoke register` of 20 flows, and `prefect deploy --all` of the same; and of 200
+- run: from creating a run to its code starting, with our agent and with Prefect's own worker
+- images: what the agent's image adds to Debian's with Python, and a workflow's to the agent's
 
-Ratios count; absolute times depend on the machine. Exit code 1 when a ratio is over its limit.
+Ratios count; absolute times depend on the machine. Exit code 1 when a ratio is over its limit. A run of everything
+writes docs/performance.md, too; `nox -s bench -- run images` measures only these.
 """
 
+import contextlib
 import json
 import os
 import platform as machine
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import docker
 import psutil
 
-from functional_tests.platform import INVOKE, ROOT, Platform, step_seconds, wait_for
+from functional_tests import instead, performance_page, runs
+from functional_tests.instead import call, timed
+from functional_tests.performance_page import Bar, Measured, Row
+from functional_tests.platform import INVOKE, ROOT, Platform
 
-PREFIX = "local_dataflow_automation"
 START_UP_RUNS = 15
-START_UP_LIMIT = 1.3
-FIRST_DEPLOY_LIMIT = 0.85
+START_UP_LIMIT = 1.2
+STATUS_RUNS = 5
+STATUS_SECONDS = 1.5
+FIRST_DEPLOY_LIMIT = 0.7
+DEPLOY_RUNS = 7
+DEPLOY_LIMIT = 1.15
 FLOWS, MANY_FLOWS = 20, 200
 UNCHANGED_RUNS = 3
-UNCHANGED_LIMIT = 0.5
+UNCHANGED_LIMIT = 0.35
 FIRST_REGISTER_LIMIT = 1.0
-FURTHER_FLOW_SECONDS = 0.05
+MANY_LIMIT = 3.0
+RUNS = 10
+RUN_LIMIT = 0.5
+POLL_SECONDS = 10.0
+"""Of Prefect's own worker, by default: runs are created at all moments between two of its polls."""
+AGENT_MEGABYTES = 200.0
+WORKFLOW_MEGABYTES = 5.0
+BASE_IMAGE = "python:3.11-slim-bookworm"
 FLOW = """from prefect import flow, task
 
 
@@ -48,88 +66,190 @@ def {name}(count: int = {number}, label: str = "sum") -> int:
     print(label, sum(extract(count)))
     return count
 """
-Row = tuple[str, float, float, float]
-"""What was measured, our seconds, the seconds it is held against, and the greatest ratio that is good enough."""
+PACKAGE_SIZES = """
+import collections, json, pathlib
+packages, sizes = pathlib.Path("/opt/venv/lib/python3.11/site-packages"), collections.Counter()
+for file in packages.rglob("*"):
+    if file.is_file() and not file.is_symlink():
+        sizes[file.relative_to(packages).parts[0]] += file.stat().st_size
+print(json.dumps(dict(sizes)))
+"""
 
 
 def main() -> int:
     """Measure what is named on the command line, or everything; print a table; 1 when a limit is exceeded."""
-    measures = {"start-up": start_up, "first-deploy": first_deploy, "register": register}
+    measures = {
+        "start-up": start_up,
+        "first-deploy": first_deploy,
+        "unchanged": unchanged,
+        "register": register,
+        "run": run,
+        "images": images,
+    }
     chosen = sys.argv[1:] or list(measures)
+    if unknown := set(chosen) - measures.keys():
+        sys.exit(f"no measure {', '.join(sorted(unknown))}; there are {', '.join(measures)}")
     memory = psutil.virtual_memory().total / 2**30
-    system = f"{machine.system()} {machine.machine()}, Python {machine.python_version()}"
-    print(f"{os.cpu_count()} processors, {memory:.0f} GiB, {system}")
-    rows = [row for name in chosen for row in measures[name]()]
-    for what, ours, theirs, limit in rows:
-        ratio = ours / theirs
-        verdict = "ok" if ratio <= limit else "OVER"
-        print(f"{what}: {ours:.3f} s / {theirs:.3f} s = {ratio:.2f} (limit {limit}) {verdict}")
-    return 0 if all(ours / theirs <= limit for _, ours, theirs, limit in rows) else 1
+    on = f"{os.cpu_count()} processors, {memory:.0f} GiB, {machine.system()} {machine.machine()}, "
+    on += f"Python {machine.python_version()}"
+    print(on, flush=True)
+    measured = Measured()
+    for name in chosen:
+        part = measures[name]()
+        for row in part.rows:
+            print(row, flush=True)
+        measured += part
+    if not sys.argv[1:]:
+        performance_page.write(on, measured)
+    return 0 if all(row.holds for row in measured.rows) else 1
 
 
-def start_up() -> list[Row]:
+def start_up() -> Measured:
     """Median time of `invoke --list` in this project and in a folder with an empty tasks.py, run in turns."""
     with tempfile.TemporaryDirectory() as empty:
         Path(empty, "tasks.py").write_text("from invoke import task\n\n\n@task\ndef nothing(c):\n    pass\n")
-        times: dict[str, list[float]] = {str(ROOT): [], empty: []}
-        for _ in range(START_UP_RUNS):
-            for folder, measured in times.items():
-                measured.append(timed(partial(call, [*INVOKE, "--list"], Path(folder))))
-        ours, theirs = (statistics.median(measured) for measured in times.values())
-    return [("invoke --list against an empty tasks.py, median", ours, theirs, START_UP_LIMIT)]
+        actions = [partial(call, [*INVOKE, "--list"], folder) for folder in (ROOT, Path(empty))]
+        ours, theirs = in_turns(*actions, times=START_UP_RUNS)
+    return Measured([Row("`invoke --list`", ours, "an empty `tasks.py`", theirs, START_UP_LIMIT)])
 
 
-def first_deploy() -> list[Row]:
+def first_deploy() -> Measured:
     """Time of a deploy from nothing, and of its steps by hand; both build the agent's image without any cache."""
     with tempfile.TemporaryDirectory() as folder:
-        ours_platform, theirs_platform = (fresh_platform(Path(folder, name).resolve()) for name in ("ours", "theirs"))
-        try:
+        with taken_away(fresh_platform(Path(folder, "ours").resolve())) as platform:
             begin = time.monotonic()
-            output = ours_platform.invoke("deploy").stdout
+            steps = json.loads(platform.invoke("deploy", "--json", stderr=False).stdout)["steps"]
             ours = time.monotonic() - begin
-            print(json.dumps(step_seconds(output)))
-        finally:
-            ours_platform.invoke("destroy", "--yes")
-        try:
-            theirs = by_hand(theirs_platform)
-        finally:
-            theirs_platform.invoke("destroy", "--yes")
-    return [("first deploy against the same steps one after the other", ours, theirs, FIRST_DEPLOY_LIMIT)]
+        with taken_away(fresh_platform(Path(folder, "theirs").resolve())) as platform:
+            by_hand = instead.by_hand(platform)
+    theirs = sum(by_hand.values())
+    row = Row("`invoke deploy` from nothing", ours, "the same steps one after the other", theirs, FIRST_DEPLOY_LIMIT)
+    bars = {"invoke deploy": [Bar(step["name"], step["begin"], step["seconds"]) for step in steps if step["seconds"]]}
+    begin = 0.0
+    bars["the same steps, typed"] = []
+    for name, seconds in by_hand.items():
+        bars["the same steps, typed"].append(Bar(name, begin, seconds))
+        begin += seconds
+    return Measured([row], bars)
 
 
-def register() -> list[Row]:
-    """Times of registering 20 flows, first and unchanged, against `prefect deploy --all`; and of each further flow."""
-    with tempfile.TemporaryDirectory() as folder:
-        platform = Platform(Path(folder, "platform").resolve())
+def unchanged() -> Measured:
+    """Times of a deploy that changes nothing, in turns with `terraform plan` alone; of `invoke status`."""
+    with deployed() as platform:
+        ours, theirs = in_turns(partial(platform.invoke, "deploy"), instead.terraform_plan(platform), times=DEPLOY_RUNS)
+        (status,) = in_turns(partial(platform.invoke, "status"), times=STATUS_RUNS)
+    return Measured(
+        [
+            Row("`invoke deploy`, nothing changed", ours, "`terraform plan` alone", theirs, DEPLOY_LIMIT),
+            Row("`invoke status` in `local`", status, "a limit", STATUS_SECONDS, 1.0),
+        ]
+    )
+
+
+def register() -> Measured:
+    """Times of registering 20 flows, first and unchanged, against `prefect deploy --all`; and 200 against 20."""
+    with deployed() as platform, tempfile.TemporaryDirectory() as folder:
         few, many, theirs = (Path(folder, name) for name in ("bench_few", "bench_many", "bench_theirs"))
         write_flows(few, FLOWS)
         write_flows(many, MANY_FLOWS)
         write_flows(theirs, FLOWS)
-        try:
-            platform.invoke("deploy")
-            deploy_all = prefect_deploy_all(platform, theirs)
-            registers = {
-                name: partial(platform.invoke, "register", "--workflow-path", str(path))
-                for name, path in (("few", few), ("many", many))
-            }
-            ours = {name: [timed(action)] for name, action in registers.items()}
-            by_prefect = [timed(deploy_all)]
-            for _ in range(UNCHANGED_RUNS):
-                for name, action in registers.items():
-                    ours[name].append(timed(action))
-                by_prefect.append(timed(deploy_all))
-        finally:
-            platform.invoke("destroy", "--yes")
-    unchanged = {name: statistics.median(times[1:]) for name, times in ours.items()}
-    first = {name: times[0] for name, times in ours.items()}
-    further = MANY_FLOWS - FLOWS
-    limit = FURTHER_FLOW_SECONDS
-    return [
-        ("20 flows, first, against prefect deploy --all", first["few"], by_prefect[0], FIRST_REGISTER_LIMIT),
-        ("20 flows, unchanged", unchanged["few"], statistics.median(by_prefect[1:]), UNCHANGED_LIMIT),
-        ("each further flow, first, against 50 ms", (first["many"] - first["few"]) / further, limit, 1.0),
-        ("each further flow, unchanged, against 50 ms", (unchanged["many"] - unchanged["few"]) / further, limit, 1.0),
+        actions = (
+            *(partial(platform.invoke, "register", "--workflow-path", str(path)) for path in (few, many)),
+            instead.prefect_deploy_all(platform, theirs),
+        )
+        first = in_turns(*actions, times=1)
+        again = in_turns(*actions, times=UNCHANGED_RUNS)
+    by_prefect = "`prefect deploy --all`"
+    rows = []
+    for when, (ours, ours_many, prefect), limit in (
+        ("the first time", first, FIRST_REGISTER_LIMIT),
+        ("nothing changed", again, UNCHANGED_LIMIT),
+    ):
+        rows.append(Row(f"`invoke register`, {FLOWS} flows, {when}", ours, by_prefect, prefect, limit))
+        rows.append(
+            Row(f"`invoke register`, {MANY_FLOWS} flows, {when}", ours_many, f"{FLOWS} flows", ours, MANY_LIMIT)
+        )
+    return Measured(rows)
+
+
+def run() -> Measured:
+    """Median times from creating a run to its code's start, with our agent and Prefect's own worker, in turns."""
+    with deployed() as platform, tempfile.TemporaryDirectory() as folder:
+        ours = runs.register(platform, Path(folder, "bench_run"), "tick", FLOW.format(name="tick", number=1))
+        with instead.stock_worker(platform, ours) as theirs:
+            seconds: dict[str, list[float]] = {ours: [], theirs: []}
+            for number in range(RUNS + 1):
+                for deployment, measured in seconds.items():
+                    time.sleep(POLL_SECONDS * number / RUNS)
+                    measured.append(instead.seconds_to_running(platform, deployment))
+    # The first of each registers its task definition.
+    mine, stock = (statistics.median(measured[1:]) for measured in seconds.values())
+    return Measured(
+        [Row("from a run's creation to its code", mine, "`prefect worker start --type ecs`", stock, RUN_LIMIT)]
+    )
+
+
+def images() -> Measured:
+    """Megabytes of the agent's own layers, and of what a workflow's image adds to them; the biggest packages."""
+    with deployed() as platform:
+        sample = "examples/sample_workflow/workflow"
+        platform.invoke("register", "--workflow-path", sample)
+        engine = docker.from_env()
+        (agent,) = (container.image for container in platform.agent_containers)
+        (workflow,) = (
+            image
+            for image in engine.images.list()
+            if any(f":{platform.aws_port}/local_sample" in tag for tag in image.tags)
+        )
+        sizes = [megabytes(engine, image) for image in (BASE_IMAGE, agent.id, workflow.id)]
+        printed = engine.containers.run(
+            agent.id, ["python", "-c", PACKAGE_SIZES], remove=True, network_disabled=True, user="10001:10001"
+        )
+    base, with_agent, with_workflow = sizes
+    rows = [
+        Row("agent's image, its own layers", with_agent - base, "a limit", AGENT_MEGABYTES, 1.0, "MB"),
+        Row("a workflow's image, what it adds", with_workflow - with_agent, "a limit", WORKFLOW_MEGABYTES, 1.0, "MB"),
     ]
+    return Measured(rows, packages={name: size / 1e6 for name, size in json.loads(printed).items()})
+
+
+def megabytes(engine: Any, image: str) -> float:
+    """Size of an image, all its layers included."""
+    return float(engine.images.get(image).attrs["Size"]) / 1e6
+
+
+def in_turns(*actions: Any, times: int) -> list[float]:
+    """Median seconds of each action; they take turns, so that what slows the machine down slows all of them down."""
+    seconds: list[list[float]] = [[] for _ in actions]
+    for _ in range(times):
+        for action, measured in zip(actions, seconds, strict=True):
+            measured.append(timed(action))
+    return [statistics.median(measured) for measured in seconds]
+
+
+@contextlib.contextmanager
+def deployed() -> Iterator[Platform]:
+    """A platform that is up, until the block ends."""
+    with tempfile.TemporaryDirectory() as folder, taken_away(Platform(Path(folder, "platform").resolve())) as platform:
+        platform.invoke("deploy")
+        yield platform
+
+
+@contextlib.contextmanager
+def taken_away(platform: Platform) -> Iterator[Platform]:
+    """A platform of which nothing is left when the block ends."""
+    try:
+        yield platform
+    finally:
+        platform.invoke("destroy", "--yes")
+
+
+def fresh_platform(folder: Path) -> Platform:
+    """A platform whose agent image no build cache knows."""
+    platform = Platform(folder)
+    requirements = folder / "requirements" / "agent.txt"
+    requirements.write_text(f"# {uuid.uuid4()}\n{requirements.read_text()}")
+    return platform
 
 
 def write_flows(folder: Path, count: int) -> None:
@@ -138,127 +258,6 @@ def write_flows(folder: Path, count: int) -> None:
     for number in range(count):
         name = f"{folder.name}_{number:03}"
         (folder / f"{name}.py").write_text(FLOW.format(name=name, number=number))
-
-
-def prefect_deploy_all(platform: Platform, folder: Path) -> Callable[[], None]:
-    """`prefect deploy --all` for a folder of flows, with the steps that Prefect's documentation has for images."""
-    repository = f"{PREFIX}_bench"
-    platform.aws("ecr").create_repository(repositoryName=repository)
-    agent = platform.agent_containers[0].image.tags[0]
-    (folder / "Dockerfile").write_text(f"FROM {agent}\nCOPY . /opt/workflow\nWORKDIR /opt/workflow\n")
-    image = {"image_name": f"127.0.0.1:{platform.aws_port}/{repository}", "tag": "bench"}
-    docker = "prefect_docker.deployments.steps"
-    steps = {
-        "build": [{f"{docker}.build_docker_image": {**image, "dockerfile": "Dockerfile", "rm": True}}],
-        "push": [{f"{docker}.push_docker_image": image}],
-        "pull": [{"prefect.deployments.steps.set_working_directory": {"directory": "/opt/workflow"}}],
-    }
-    pool = {"name": PREFIX, "job_variables": {"image": ":".join(image.values())}}
-    deployments = [
-        {"name": "bench", "entrypoint": f"{file.name}:{file.stem}", "work_pool": pool}
-        for file in sorted(folder.glob("*.py"))
-    ]
-    (folder / "prefect.yaml").write_text(json.dumps({"name": "bench", **steps, "deployments": deployments}))
-    variables = {
-        **os.environ,
-        "PREFECT_API_URL": f"http://127.0.0.1:{platform.prefect_port}/api",
-        "PREFECT_API_AUTH_STRING": platform.key,
-        "PREFECT_HOME": str(folder.parent / "prefect_home"),
-        "DOCKER_CONFIG": str(log_in(platform, folder.parent / "docker")),
-    }
-    prefect = [str(Path(sys.executable).parent / "prefect")]
-    return lambda: call([*prefect, "--no-prompt", "deploy", "--all"], folder, variables)
-
-
-def log_in(platform: Platform, folder: Path) -> Path:
-    """Log Docker's own commands in to the emulated ECR; gives the folder for DOCKER_CONFIG."""
-    answer = platform.aws("ecr").get_authorization_token()["authorizationData"][0]
-    folder.mkdir(exist_ok=True)
-    login = {"auths": {f"127.0.0.1:{platform.aws_port}": {"auth": answer["authorizationToken"]}}}
-    (folder / "config.json").write_text(json.dumps(login))
-    return folder
-
-
-def fresh_platform(folder: Path) -> Platform:
-    """A platform whose agent image no build cache knows."""
-    folder.mkdir()
-    platform = Platform(folder)
-    requirements = folder / "requirements" / "agent.txt"
-    requirements.write_text(f"# {uuid.uuid4()}\n{requirements.read_text()}")
-    return platform
-
-
-def by_hand(platform: Platform) -> float:
-    """Do what deploy does with the commands a person would type, one after the other; gives the seconds it took."""
-    python = [sys.executable, "-c"]
-    load = "from environments.settings import load; environment = load('local'); "
-    registry = f"127.0.0.1:{platform.aws_port}"
-    tag = uuid.uuid4().hex[:16]
-    prefect = [str(Path(sys.executable).parent / "prefect")]
-    terraform = ["terraform", "-chdir=infra"]
-    variables = {
-        **os.environ,
-        "TF_DATA_DIR": str(platform.folder / ".local" / "by_hand"),
-        "TF_CLI_CONFIG_FILE": str(platform.folder / ".local" / "terraform.rc"),
-        "AWS_ENDPOINT_URL": f"http://{registry}",
-        "AWS_REGION": "eu-west-1",
-        "PREFECT_API_URL": f"http://127.0.0.1:{platform.prefect_port}/api",
-        "PREFECT_HOME": str(platform.folder / ".local" / "prefect_home"),
-    }
-    bucket = "local-dataflow-automation-state-000000000000"
-    settings = ["-var-file=../environments/local.tfvars", "-var=environment=local", f"-var=agent_image_tag={tag}"]
-    image = f"{registry}/{PREFIX}_agent:{tag}"
-    took: dict[str, float] = {}
-
-    def step(name: str, *command: str) -> None:
-        took[name] = timed(lambda: call(list(command), platform.folder, variables))
-
-    step("servers", *python, load + "from environments import local_stack; local_stack.start(environment)")
-    variables["PREFECT_API_AUTH_STRING"] = platform.key
-    variables |= {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": platform.root_key}
-    step("account", *python, load + "from infra import account; account.bootstrap(environment)")
-    step(
-        "terraform init",
-        *terraform,
-        "init",
-        "-input=false",
-        f"-backend-config=bucket={bucket}",
-        "-backend-config=key=terraform.tfstate",
-        "-backend-config=region=eu-west-1",
-        "-backend-config=use_path_style=true",
-    )
-    step("terraform apply", *terraform, "apply", "-input=false", "-auto-approve", *settings)
-    step("docker build", "docker", "build", "-f", "agent/Dockerfile", "-t", image, ".")
-    variables["DOCKER_CONFIG"] = str(log_in(platform, platform.folder / ".local" / "docker"))
-    step("docker push", "docker", "push", image)
-    secret = {"SecretId": f"{PREFIX}_prefect_key", "SecretString": platform.key}
-    took["secret"] = timed(lambda: platform.aws("secretsmanager").put_secret_value(**secret))
-    step("prefect work-pool create", *prefect, "work-pool", "create", PREFIX, "--type", "ecs")
-    took["agent"] = timed(lambda: start_agent(platform))
-    print(json.dumps({name: round(seconds, 1) for name, seconds in took.items()}))
-    return sum(took.values())
-
-
-def start_agent(platform: Platform) -> None:
-    """Scale the service to one and wait until the service is stable and the agent has registered at Prefect."""
-    name = f"{PREFIX}_agent"
-    platform.aws("ecs").update_service(cluster=name, service=name, desiredCount=1)
-    wait_for("the agent at ECS", lambda: platform.agent_containers)
-    wait_for("the agent at Prefect", lambda: b"started!" in platform.agent_containers[0].logs())
-
-
-def timed(action: Callable[[], Any]) -> float:
-    """Seconds that an action takes."""
-    begin = time.monotonic()
-    action()
-    return time.monotonic() - begin
-
-
-def call(command: list[str], folder: Path, variables: dict[str, str] | None = None) -> None:
-    """Run a command without showing what it prints, unless it fails."""
-    answer = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{answer.stdout}{answer.stderr}")
 
 
 if __name__ == "__main__":
