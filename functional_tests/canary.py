@@ -10,6 +10,7 @@ import io
 import json
 import os
 import threading
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from functional_tests.runner import Result
 
 Found = tuple[str, bytes]
 SAMPLE_SECONDS = 0.05
+YOUNG_SECONDS = 1.0
+"""A process becomes another program within that time, if ever: until then each sample reads it, later each second."""
 CLEAN = "clean"
 
 
@@ -95,8 +98,14 @@ def watched_processes() -> Iterator[set[bytes]]:
     over = threading.Event()
 
     def watch() -> None:
+        young_until: dict[str, float] = {}
+        all_at = 0.0
         while not over.wait(SAMPLE_SECONDS):
-            seen.update(command_lines())
+            now = time.monotonic()
+            young_until = {process: young_until.get(process, now + YOUNG_SECONDS) for process in processes()}
+            due = [process for process, until in young_until.items() if now < until or now >= all_at]
+            all_at = now + YOUNG_SECONDS if now >= all_at else all_at
+            seen.update(command_lines(due))
 
     thread = threading.Thread(target=watch, daemon=True, name="watched processes")
     thread.start()
@@ -105,18 +114,22 @@ def watched_processes() -> Iterator[set[bytes]]:
     finally:
         over.set()
         thread.join()
-        seen.update(command_lines())
+        seen.update(command_lines(processes()))
 
 
-def command_lines() -> Iterator[bytes]:
-    """The command lines of all processes there are now (https://man7.org/linux/man-pages/man5/proc_pid_cmdline.5.html)."""
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                handle = os.open(f"/proc/{entry.name}/cmdline", os.O_RDONLY)
-                try:
-                    line = os.read(handle, 1 << 17)
-                finally:
-                    os.close(handle)
-                if line:
-                    yield line
+def processes() -> list[str]:
+    """Ids of all processes there are now."""
+    return [entry for entry in os.listdir("/proc") if entry.isdigit()]
+
+
+def command_lines(ids: Iterable[str]) -> Iterator[bytes]:
+    """Command lines of processes (https://man7.org/linux/man-pages/man5/proc_pid_cmdline.5.html)."""
+    for process in ids:
+        with contextlib.suppress(OSError):
+            handle = os.open(f"/proc/{process}/cmdline", os.O_RDONLY)
+            try:
+                line = os.read(handle, 1 << 17)
+            finally:
+                os.close(handle)
+            if line:
+                yield line
