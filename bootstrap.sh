@@ -169,8 +169,10 @@ tools_ready() {
 }
 
 tools_make() {
-    local count
+    local count compile=()
     count=$(grep --count '^[a-z0-9].*==' "$LOCK")
+    # Where Python may not keep what it compiles, each command would compile all that it imports anew.
+    [ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || compile=(--compile-bytecode)
     doing "installing the locked packages ($count) into .venv"
     found='the locked packages could not be installed'
     hint='the packages come from where pip and uv are set to look for them: check the network and their settings'
@@ -180,7 +182,7 @@ tools_make() {
     fi
     rm -f "$STAMP"
     # The system's certificates: behind a proxy that opens TLS only these know its authority.
-    .venv/bin/uv pip sync --system-certs --require-hashes --python .venv/bin/python "$LOCK"
+    .venv/bin/uv pip sync --system-certs --require-hashes "${compile[@]}" --python .venv/bin/python "$LOCK"
     venv_origin >"$STAMP"
     found='.venv made from requirements/tools.txt'
 }

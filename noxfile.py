@@ -86,7 +86,7 @@ def reliability(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure start-up and a deploy from nothing, each against what one would do instead."""
+    """Measure how fast all that is, against what one would do instead, and write docs/performance.md."""
     run(session, "functional_tests.bench", *session.posargs)
 
 

@@ -12,6 +12,7 @@ writes docs/performance.md, too; `nox -s bench -- run images` measures only thes
 """
 
 import contextlib
+import io
 import json
 import os
 import platform as machine
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ import psutil
 from functional_tests import instead, performance_page, runs
 from functional_tests.instead import call, timed
 from functional_tests.performance_page import Bar, Measured, Row
-from functional_tests.platform import INVOKE, ROOT, Platform
+from functional_tests.platform import COMPILED, INVOKE, ROOT, Platform
 
 START_UP_RUNS = 15
 START_UP_LIMIT = 1.2
@@ -93,15 +94,27 @@ def main() -> int:
     on = f"{os.cpu_count()} processors, {memory:.0f} GiB, {machine.system()} {machine.machine()}, "
     on += f"Python {machine.python_version()}"
     print(on, flush=True)
+    os.environ.update(COMPILED)  # for both sides
     measured = Measured()
     for name in chosen:
-        part = measures[name]()
+        print(f"measuring {name} ...", flush=True)
+        part = quietly(measures[name])
         for row in part.rows:
             print(row, flush=True)
         measured += part
     if not sys.argv[1:]:
         performance_page.write(on, measured)
     return 0 if all(row.holds for row in measured.rows) else 1
+
+
+def quietly(measure: Callable[[], Measured]) -> Measured:
+    """Measure; what commands print meanwhile is shown only when something goes wrong."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        try:
+            return measure()
+        except BaseException:
+            print(printed.getvalue(), file=sys.stderr)
+            raise
 
 
 def start_up() -> Measured:

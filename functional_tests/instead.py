@@ -113,7 +113,8 @@ def stock_worker(platform: Platform, deployment: str) -> Iterator[str]:
     ours = platform.prefect(f"/deployments/{deployment}", method="GET")
     same = {name: ours[name] for name in ("flow_id", "entrypoint", "path", "pull_steps")}
     variables = {**ours["job_variables"], "family": STOCK}
-    made = platform.prefect("/deployments/", **same, name=STOCK, work_pool_name=STOCK, job_variables=variables)
+    wanted = {**same, "name": STOCK, "work_pool_name": STOCK, "job_variables": variables}
+    made = platform.prefect("/deployments/", wanted)
     command = [PREFECT, "worker", "start", "--pool", STOCK, "--type", "ecs"]
     with (platform.folder / ".local" / "stock_worker.log").open("wb") as log:
         worker = subprocess.Popen(command, env=operator(platform), stdout=log, stderr=subprocess.STDOUT)

@@ -26,6 +26,8 @@ COMMAND_TIMEOUT_SECONDS = 400
 TEARDOWN_SECONDS = 120
 PORTS = range(20000, 30000)
 """Below those that the system gives to outgoing connections, which could take one before its server listens."""
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""A platform's commands compile its modules once, as they do where nobody forbids it."""
 
 
 class Platform:
@@ -68,7 +70,7 @@ class Platform:
         return subprocess.Popen(
             [*INVOKE, *arguments],
             cwd=self.folder,
-            env={**os.environ, **variables},
+            env={**os.environ, **COMPILED, **variables},
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
