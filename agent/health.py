@@ -5,10 +5,9 @@ from typing import Any
 
 from agent import releases
 from agent.last_words import LOG_STREAM_PREFIX, explain
-from agent.rollout import describe, revision_number, running_tasks
+from agent.rollout import describe, online_agents, revision_number, running_tasks
 from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
-from environments.prefect_rest import ask_all
 from environments.secrets import AGENT_TOKEN, WORKFLOW_TOKEN
 from environments.settings import Environment
 from infra.aws import client
@@ -82,8 +81,7 @@ def _ended(task: dict[str, Any]) -> datetime:
 
 def at_prefect(environment: Environment) -> str:
     """Whether Prefect sees the agents that run; it shows stopped ones online until they have missed some heartbeats."""
-    path, which = f"/work_pools/{environment.prefix}/workers/filter", {"status": {"any_": ["ONLINE"]}}
-    online = {worker["name"] for worker in ask_all(environment, path, workers=which)}
+    online = online_agents(environment, patient=False)
     names = [f"{environment.prefix}_{task}" for task in running_tasks(environment)]
     if serving := [name for name in names if name in online]:
         return f"online: {', '.join(serving)}"

@@ -192,10 +192,10 @@ def describe(environment: Environment) -> dict[str, Any]:
     return service
 
 
-def online_agents(environment: Environment) -> dict[str, datetime]:
-    """Agents that Prefect shows online, with the time of their last heartbeat."""
+def online_agents(environment: Environment, patient: bool = True) -> dict[str, datetime]:
+    """Agents that Prefect shows online, with their last heartbeat; `patient` waits for a Prefect that is away."""
     path, which = f"/work_pools/{environment.prefix}/workers/filter", {"status": {"any_": ["ONLINE"]}}
-    workers = prefect_rest.ask_all(environment, path, patient=True, workers=which)
+    workers = prefect_rest.ask_all(environment, path, patient=patient, workers=which)
     beats = {worker["name"]: worker["last_heartbeat_time"] for worker in workers}
     return {name: datetime.fromisoformat(beat) if beat else datetime.now(UTC) for name, beat in beats.items()}
 

@@ -59,6 +59,13 @@ def test_endpoints_are_in_as_many_zones_as_are_billed(made: Made) -> None:
 
 
 @pytest.mark.parametrize("choice", CHOICES)
+def test_layers_of_images_take_no_way_that_bills_by_the_gb(made: Made, choice: str) -> None:
+    gateways = [each for each in made[choice]["aws_vpc_endpoint"] if each["vpc_endpoint_type"] == "Gateway"]
+    assert len(gateways) == (CHOICES[choice]["network"] != "public")
+    assert all(each["service_name"].endswith(".s3") for each in gateways)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
 def test_agents_have_the_size_and_the_address_that_are_billed(made: Made, choice: str) -> None:
     environment = dataclasses.replace(load("dev"), **CHOICES[choice])
     (task,), (service,) = made[choice]["aws_ecs_task_definition"], made[choice]["aws_ecs_service"]

@@ -132,22 +132,40 @@ def build(
         return
     except docker_errors().ImageNotFound:
         pass
+    try:
+        _follow_build(
+            name,
+            engine.api.build(
+                fileobj=_tar(files),
+                custom_context=True,
+                dockerfile=dockerfile,
+                tag=name,
+                rm=True,
+                forcerm=True,
+                decode=True,
+                buildargs=dict(arguments or {}),
+                platform=environment.image_platform,
+            ),
+        )
+    except BuildError as error:
+        if environment.image_platform and FOREIGN.search("\n".join([*error.lines, error.reason])):
+            raise _other_processor(environment, error.reason) from error
+        raise
+    made = engine.images.get(name).attrs
+    wanted = (environment.image_platform or "").rpartition("/")[2]
+    if wanted and made.get("Architecture", wanted) != wanted:
+        # Some engines build on whatever base image they have.
+        engine.images.remove(name, force=True)
+        raise _other_processor(environment, f"the image became one for {made['Architecture']}")
+    progress.note(f"built, {made['Size'] / 1e6:.0f} MB with its base")
+
+
+def _follow_build(name: str, events: Iterable[dict[str, Any]]) -> None:
+    """Say at which step a build is, until it has ended."""
     recent: list[str] = []
     step = ""
-    for event in engine.api.build(
-        fileobj=_tar(files),
-        custom_context=True,
-        dockerfile=dockerfile,
-        tag=name,
-        rm=True,
-        forcerm=True,
-        decode=True,
-        buildargs=dict(arguments or {}),
-        platform=environment.image_platform,
-    ):
+    for event in events:
         if "error" in event:
-            if environment.image_platform and FOREIGN.search("\n".join([*recent, event["error"]])):
-                raise _other_processor(environment, event["error"])
             raise BuildError(name, step, recent, event["error"])
         for line in event.get("stream", "").splitlines():
             line = TERMINAL_CODES.sub("", line).rstrip()
@@ -156,13 +174,6 @@ def build(
             elif line and not line.startswith(ENGINE_TALK):
                 recent.append(line)
             progress.doing(step if len(step) < 100 else step[:97] + "...")
-    made = engine.images.get(name).attrs
-    wanted = (environment.image_platform or "").rpartition("/")[2]
-    if wanted and made.get("Architecture", wanted) != wanted:
-        # Some engines build on whatever base image they have.
-        engine.images.remove(name, force=True)
-        raise _other_processor(environment, f"the image became one for {made['Architecture']}")
-    progress.note(f"built, {made['Size'] / 1e6:.0f} MB with its base")
 
 
 def push(environment: Environment, image: Image) -> Image:

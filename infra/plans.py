@@ -141,7 +141,7 @@ def ahead(run: progress.Run, environment: Environment, image_tag: str, approved:
     Returns:
         The step, whose result is an `Ahead`, or None when it could not be made yet; or None.
     """
-    if approved or not terraform.is_ready(environment):
+    if approved or not terraform.is_ready(environment) or terraform.has_unsaved_state(environment):
         return None
     if environment.is_local and set(local_stack.state(environment).values()) != {"running"}:
         return None
@@ -150,7 +150,6 @@ def ahead(run: progress.Run, environment: Environment, image_tag: str, approved:
 
 def _ahead(environment: Environment, image_tag: str, file: Path) -> Ahead | None:
     try:
-        terraform.save_unsaved_state(environment)
         with ThreadPoolExecutor(1) as pool:
             outputs = pool.submit(terraform.outputs, environment)
             changes = terraform.drift(environment, image_tag, file)

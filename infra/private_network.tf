@@ -76,8 +76,9 @@ resource "aws_vpc_endpoint" "interface" {
   tags = { Name = "${local.prefix}_${each.key}" }
 }
 
+# Free, and beside NAT gateways too: the layers of images come by it, past what bills each GB.
 resource "aws_vpc_endpoint" "s3" {
-  count = length(local.endpoint_services) == 0 ? 0 : 1
+  count = local.private_subnets == 0 ? 0 : 1
 
   vpc_id            = local.vpc_id
   service_name      = "com.amazonaws.${var.aws_region}.s3"

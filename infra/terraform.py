@@ -248,15 +248,20 @@ def _backend(environment: Environment) -> dict[str, str]:
     }
 
 
+def has_unsaved_state(environment: Environment) -> bool:
+    """Whether S3 did not take the state at the end of the last run: a plan would not know what that run made."""
+    return (environment.folder / UNSAVED_STATE).exists()
+
+
 def save_unsaved_state(environment: Environment) -> None:
     """Save the state that S3 did not take at the end of the last run: without it, what that run made is not known.
 
     Raises:
         PlatformError: S3 does not take it now, or another run has changed the state since.
     """
-    state = environment.folder / UNSAVED_STATE
-    if not state.exists():
+    if not has_unsaved_state(environment):
         return
+    state = environment.folder / UNSAVED_STATE
     try:
         run(environment, "state push", str(state))
     except PlatformError as error:

@@ -183,16 +183,16 @@ def test_agent_that_crashed_once_and_is_not_back_is_told_with_its_last_words(
 def test_agents_of_running_tasks_are_named_when_prefect_shows_them_online(
     environment: Environment, ecs: Ecs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    online: list[dict[str, str]] = []
+    online: dict[str, datetime] = {}
 
-    def workers(_: Environment, path: str, workers: dict[str, Any]) -> list[dict[str, str]]:
-        assert (path, workers) == (f"/work_pools/{environment.prefix}/workers/filter", {"status": {"any_": ["ONLINE"]}})
+    def agents(_: Environment, patient: bool) -> dict[str, datetime]:
+        assert not patient
         return online
 
-    monkeypatch.setattr(health, "ask_all", workers)
+    monkeypatch.setattr(health, "online_agents", agents)
     ecs.runs(5, 5)
     before = _problem(health.at_prefect, environment)
-    online += [{"name": f"{environment.prefix}_{task}"} for task in ("run0", "stopped")]
+    online |= {f"{environment.prefix}_{task}": datetime.now(UTC) for task in ("run0", "stopped")}
     after = health.at_prefect(environment)
 
     assert before.what == "none online"

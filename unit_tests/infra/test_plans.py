@@ -356,3 +356,12 @@ def test_nothing_is_planned_ahead_of_what_was_shown_or_on_a_new_machine(
 
     assert _made_ahead(environment, tmp_path) is None
     assert "plan" not in planned_before.calls()
+
+
+def test_nothing_is_planned_or_saved_ahead_of_the_checks_where_a_state_is_not_saved_yet(
+    environment: Environment, planned_before: FakeTerraform, tmp_path: Path
+) -> None:
+    (environment.folder / terraform_process.UNSAVED_STATE).write_text("{}")
+
+    assert _made_ahead(environment, tmp_path) is None
+    assert not {"plan", "state push"} & set(planned_before.calls())
