@@ -177,6 +177,7 @@ tools_make() {
     found='the locked packages could not be installed'
     hint='the packages come from where pip and uv are set to look for them: check the network and their settings'
     if ! .venv/bin/uv --version || [[ "$(cat "$STAMP")" != *" $PWD" ]]; then
+        [ ! -L .venv ] || rm .venv # a link to another checkout's: that one stays as it is
         "$python" -m venv --clear .venv
         .venv/bin/python -m pip install --require-hashes --requirement requirements/uv.txt
     fi

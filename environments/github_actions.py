@@ -7,7 +7,6 @@ https://github.com/actions/runner/blob/main/src/Runner.Worker/Handlers/ScriptHan
 """
 
 import os
-import secrets
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -77,7 +76,7 @@ def summary(markdown: str) -> None:
 def _append(variable: str, name: str, value: str) -> None:
     if active() and (file := os.environ.get(variable)):
         # A delimiter that nobody can guess: a value can't smuggle in another one.
-        delimiter = f"end_{secrets.token_hex(8)}"
+        delimiter = f"end_{os.urandom(8).hex()}"
         with Path(file).open("a", encoding="utf-8") as text:
             text.write(f"{name}<<{delimiter}\n{value}\n{delimiter}\n")
 

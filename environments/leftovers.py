@@ -9,7 +9,6 @@ import atexit
 import contextlib
 import fcntl
 import functools
-import hashlib
 import os
 import shutil
 import signal
@@ -99,6 +98,8 @@ def _clear() -> None:
 
 
 def _prefix() -> str:
+    import hashlib  # invoke --list does without
+
     return f"dataflow-{hashlib.sha256(str(settings.ROOT).encode()).hexdigest()[:8]}-"
 
 

@@ -156,6 +156,22 @@ def test_minimum_is_the_one_of_the_module() -> None:
     assert block["required_version"] == ">= " + ".".join(map(str, (*terraform_process.MINIMUM_VERSION, 0)))
 
 
+@pytest.mark.parametrize(("own", "given"), [(None, "400"), ("50", "50")])
+def test_terraform_collects_garbage_less_often_unless_the_user_says_how_often(
+    environment: Environment,
+    deployed: FakeTerraform,
+    monkeypatch: pytest.MonkeyPatch,
+    own: str | None,
+    given: str,
+) -> None:
+    monkeypatch.delenv("GOGC", raising=False)
+    if own:
+        monkeypatch.setenv("GOGC", own)
+    terraform.outputs(environment)
+
+    assert f"GOGC={given}\n" in deployed.environment("output")
+
+
 def test_init_names_the_state_bucket_of_the_environment(environment: Environment, deployed: FakeTerraform) -> None:
     terraform.outputs(environment)
     arguments = deployed.arguments("init")
