@@ -216,7 +216,7 @@ def images() -> Measured:
         )
         sizes = [megabytes(engine, image) for image in (BASE_IMAGE, agent.id, workflow.id)]
         printed = engine.containers.run(
-            agent.id, ["python", "-c", PACKAGE_SIZES], remove=True, network_disabled=True, user="10001:10001"
+            agent.id, ["python", "-c", PACKAGE_SIZES], remove=True, network_disabled=True, tmpfs={"/tmp": ""}
         )
     base, with_agent, with_workflow = sizes
     rows = [

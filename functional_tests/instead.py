@@ -123,7 +123,7 @@ def stock_worker(platform: Platform, deployment: str) -> Iterator[str]:
             wait_for("the stock worker", lambda: platform.prefect(online), START_SECONDS)
             yield str(made["id"])
         finally:
-            worker.terminate()
+            worker.kill()  # asked to end, it waits for its observer of ECS, which may be in a pause of minutes
             worker.wait()
 
 
@@ -155,6 +155,7 @@ def operator(platform: Platform) -> dict[str, str]:
         "TF_CLI_CONFIG_FILE": str(platform.folder / ".local" / "terraform.rc"),
         "AWS_ENDPOINT_URL": f"http://{registry(platform)}",
         "AWS_REGION": "eu-west-1",
+        "AWS_DEFAULT_REGION": "eu-west-1",
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": platform.root_key,
         "PREFECT_API_URL": f"http://127.0.0.1:{platform.prefect_port}/api",

@@ -142,7 +142,7 @@ def in_a_label(used: Used, secret: str) -> Iterator[None]:
     labels = {"ministack.instance": f"dataflow-automation:{used.platform.aws_port}", "planted": secret}
     container = engine.containers.create(BASE_IMAGE, labels=labels)
     yield
-    container.remove(force=True)
+    container.remove(force=True, v=True)
 
 
 def in_a_job(script: str) -> Plant:
