@@ -87,8 +87,9 @@ def test_what_a_pipeline_says_is_all_by_name(name: str) -> None:
 
 
 @pytest.fixture
-def parser() -> Parser:
+def parser(monkeypatch: pytest.MonkeyPatch) -> Parser:
     """Invoke's own parser of the project's tasks; with a module of its own, since it uses the help texts up."""
+    monkeypatch.delitem(sys.modules, "invoke.main")  # it keeps the words of the command line that a test ran before
     specification = importlib.util.spec_from_file_location("tasks_anew", ROOT / "tasks.py")
     assert specification
     assert specification.loader

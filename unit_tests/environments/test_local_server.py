@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from environments.local_server import check_schemas_once, let_writers_wait, listen, taking_keys
+from environments.local_server import ask_in_one_go, check_schemas_once, let_writers_wait, listen, taking_keys
 
 
 def test_listens_on_the_address_given_and_no_other(loopback: str) -> None:
@@ -116,6 +116,56 @@ def test_a_transaction_inside_of_another_does_not_wait_for_it(tmp_path: Path) ->
             return "both began"
 
     assert asyncio.run(nested()) == "both began"
+
+
+async def _queries(database: Path) -> tuple[list[Any], int]:
+    """What queries of every kind answer, and how often one goes to the thread of its connection."""
+    import sqlalchemy as sa
+    from aiosqlite.core import Connection
+    from prefect.server.database.configurations import AioSqliteConfiguration
+
+    engine = await AioSqliteConfiguration(connection_url=f"sqlite+aiosqlite:///{database}").engine()
+    real, went = Connection._execute, 0
+
+    async def counted(self: Connection, *arguments: Any) -> Any:
+        nonlocal went
+        went += 1
+        return await real(self, *arguments)
+
+    answers: list[Any] = []
+    async with engine.begin() as connection:
+        await connection.execute(sa.text("CREATE TABLE names (id INTEGER PRIMARY KEY, name TEXT UNIQUE)"))
+        insert = sa.text("INSERT INTO names (name) VALUES (:name)")
+        answers.append((await connection.execute(insert, {"name": "one"})).lastrowid)
+        answers.append((await connection.execute(insert, [{"name": "two"}, {"name": "three"}])).rowcount)
+        answers.append((await connection.execute(sa.text("UPDATE names SET name = name || '!'"))).rowcount)
+        made = await connection.execute(sa.text("INSERT INTO names (name) VALUES ('four') RETURNING id, name"))
+        answers.append(made.all())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Connection, "_execute", counted)
+            selected = await connection.execute(sa.text("SELECT name FROM names WHERE id < :id"), {"id": 3})
+        answers.append((list(selected.keys()), selected.scalars().all()))
+        answers.append((await connection.execute(sa.text("SELECT * FROM names WHERE id > 9"))).all())
+        answers.append([row.id async for row in await connection.stream(sa.text("SELECT id FROM names"))])
+        for wrong in (insert, sa.text("SELECT nothing"), sa.text("SELECT :name")):
+            try:
+                await connection.execute(wrong, {"name": "one!"} if wrong is insert else {})
+            except sa.exc.SQLAlchemyError as error:
+                answers.append((type(error).__name__, str(error.__cause__ or error)))
+    await engine.dispose()
+    return answers, went
+
+
+def test_queries_go_to_the_database_once_and_answer_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_cursor as Adapter
+
+    before, four_times = asyncio.run(_queries(tmp_path / "before"))
+    monkeypatch.setattr(Adapter, "execute", Adapter.execute)
+    ask_in_one_go()
+    after, once = asyncio.run(_queries(tmp_path / "after"))
+
+    assert after == before
+    assert (four_times, once) == (4, 1)
 
 
 def schemas_checked(monkeypatch: pytest.MonkeyPatch, *schemas: dict[str, Any]) -> list[dict[str, Any]]:
