@@ -23,6 +23,8 @@ from agent import attempts, aws, causes
 
 RUN_TAG = "prefect.io/flow-run-id"
 RESTARTS_TAG = "restarts"
+NOT_AGAIN = "Not started again"
+"""What the log of a run says that was told to survive the death of its task, and does not; then why."""
 LAST_LINES = 20
 LINE_LENGTH = 1000
 """Prefect Cloud takes 25,000 characters in one log entry."""
@@ -93,7 +95,7 @@ async def _restart(
         return
     if made >= allowed or not cause.again:
         why = "it would end the same way" if made < allowed else f"it was restarted {made} times"
-        await _log(client, run_id, [(logging.ERROR, f"Not started again: {why}.")])
+        await _log(client, run_id, [(logging.ERROR, f"{NOT_AGAIN}: {why}.")])
         return
     again: State[Any] = Scheduled(
         name=attempts.AWAITING_RESTART,

@@ -20,6 +20,11 @@ from register_action.yaml_text import UNFIT
 
 POLL_SECONDS = 1.0
 HINT_AFTER_SECONDS = 30.0
+RESTARTED_WITHIN_SECONDS = 60.0
+"""Within this the agent starts a run again that crashed, if it does; on Fargate it may know after half of it."""
+AWAITING_RESTART = "AwaitingRestart"
+NOT_AGAIN = "Not started again"
+"""What the agent calls a run's state, and writes to a run's log, when it has decided."""
 LEFT = 19
 """How far the time and the level of a line reach."""
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
@@ -84,11 +89,19 @@ def start(environment: Environment, chosen: Registered, parameters: dict[str, An
 def follow(environment: Environment, run_id: UUID) -> bool:
     """Print a run's state changes and log lines until it ends; tells whether it is COMPLETED.
 
+    A run that crashed and may be started again has not ended before the agent has decided about that.
+
     Raises:
-        PlatformError: Prefect can't be asked any more; the run goes on.
+        PlatformError: Prefect can't be asked any more, and the run goes on; or the run was deleted.
     """
+    from prefect.exceptions import ObjectNotFound
+
     try:
         return _follow(environment, run_id)
+    except ObjectNotFound as error:
+        raise PlatformError(
+            f"run {run_id} is not at Prefect any more", "somebody deleted it or its deployment"
+        ) from error
     except PlatformError as error:
         raise PlatformError(
             error.what,
@@ -99,20 +112,25 @@ def follow(environment: Environment, run_id: UUID) -> bool:
 
 def _follow(environment: Environment, run_id: UUID) -> bool:
     shown: str | None = None
-    printed = 0
+    printed, decided, restarted_until = 0, False, 0.0
     hint_at = time.monotonic() + HINT_AFTER_SECONDS
     with prefect_client(environment) as client:
         while True:
-            state = client.read_flow_run(run_id).state
-            printed += _print_logs(client, run_id, printed)
+            run = client.read_flow_run(run_id)
+            state, lines = run.state, _print_logs(client, run_id, printed)
+            printed += len(lines)
+            decided |= any(line.message.startswith(NOT_AGAIN) for line in lines)
             if state and state.name != shown:
-                shown = state.name
+                shown, restarted_until = state.name, 0.0
                 _print_state(state)
-            if state and state.is_final():
+                if not decided and _may_start_again(client, run):
+                    console.say("it may be started again: waiting for what the agent decides", "yellow")
+                    restarted_until = time.monotonic() + RESTARTED_WITHIN_SECONDS
+            if state and state.is_final() and (decided or time.monotonic() >= restarted_until):
                 # Prefect sends log lines in batches, the last ones after the end.
                 time.sleep(2 * POLL_SECONDS)
-                while more := _print_logs(client, run_id, printed):
-                    printed += more
+                while lines := _print_logs(client, run_id, printed):
+                    printed += len(lines)
                     time.sleep(POLL_SECONDS)
                 return bool(state.is_completed())
             if state and state.is_scheduled() and time.monotonic() > hint_at:
@@ -121,24 +139,33 @@ def _follow(environment: Environment, run_id: UUID) -> bool:
             time.sleep(POLL_SECONDS)
 
 
+def _may_start_again(client: Any, run: Any) -> bool:
+    """Whether a run has crashed that was told to survive that, and has not done so as often as it may."""
+    if not run.state.is_crashed() or run.deployment_id is None:
+        return False
+    variables = {**(client.read_deployment(run.deployment_id).job_variables or {}), **(run.job_variables or {})}
+    made: int = sum(state.name == AWAITING_RESTART for state in client.read_flow_run_states(run.id))
+    return made < int(variables.get("restarts") or 0)
+
+
 def _print_state(state: Any) -> None:
     why = f": {state.message}" if state.message and not state.is_completed() else ""
     console.say(hanging(f"{state.timestamp:%H:%M:%S}  state    {state.name}{why}", LEFT), "bold")
 
 
-def _print_logs(client: Any, run_id: UUID, skip: int) -> int:
-    """Print the log lines of a run after the first `skip`; gives how many there were."""
+def _print_logs(client: Any, run_id: UUID, skip: int) -> list[Any]:
+    """Print the log lines of a run after the first `skip`, and give them."""
     from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
     from prefect.client.schemas.sorting import LogSort
 
     of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
-    printed = 0
-    while lines := client.read_logs(of_run, limit=200, offset=skip + printed, sort=LogSort.TIMESTAMP_ASC):
+    printed: list[Any] = []
+    while lines := client.read_logs(of_run, limit=200, offset=skip + len(printed), sort=LogSort.TIMESTAMP_ASC):
         for line in lines:
             level = LEVELS.get(line.level, str(line.level))
             text = hanging(f"{line.timestamp:%H:%M:%S}  {level:<8} {line.message}", LEFT)
             console.say(text, "red" if line.level >= 40 else "")
-        printed += len(lines)
+        printed += lines
     return printed
 
 

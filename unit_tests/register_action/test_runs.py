@@ -1,5 +1,6 @@
 """Runs of what is registered: which deployment is meant, how its run starts and is followed, and the overview."""
 
+import time
 import types
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,12 +10,13 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from agent import attempts, task_ends
 from environments.errors import PlatformError
 from environments.settings import EXECUTION_ENVIRONMENTS, Environment
 from register_action import runs
 from register_action.runs import parse_parameters
 from register_action.workflow import Choice
-from unit_tests.register_action.conftest import FakePrefect
+from unit_tests.register_action.conftest import FakePrefect, not_found
 
 DAY = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -132,8 +134,18 @@ class Runs:
         self.keys: list[str] = []
         self.known: list[Any] = []
         self.states: list[Any] = []
+        self.past: list[Any] = []
         self.lines: list[Any] = []
-        for name in ("create_flow_run_from_deployment", "read_flow_run", "read_logs"):
+        self.deployment = uuid4()
+        self.variables: dict[str, Any] = {}
+        mine = (
+            "create_flow_run_from_deployment",
+            "read_flow_run",
+            "read_flow_run_states",
+            "read_deployment",
+            "read_logs",
+        )
+        for name in mine:
             setattr(prefect, name, getattr(self, name))
 
     def create_flow_run_from_deployment(self, deployment_id: UUID, idempotency_key: str, **told: Any) -> Any:
@@ -147,7 +159,16 @@ class Runs:
     def read_flow_run(self, _: UUID) -> Any:
         from prefect.client.schemas.objects import FlowRun
 
-        return FlowRun(flow_id=uuid4(), state=self.states.pop(0) if len(self.states) > 1 else self.states[0])
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        self.past += [state] if state not in self.past else []
+        return FlowRun(flow_id=uuid4(), deployment_id=self.deployment, job_variables=self.variables, state=state)
+
+    def read_flow_run_states(self, _: UUID) -> list[Any]:
+        return self.past
+
+    def read_deployment(self, deployment_id: UUID) -> Any:
+        assert deployment_id == self.deployment
+        return types.SimpleNamespace(job_variables={"restarts": 1})
 
     def read_logs(self, _: Any, limit: int, offset: int, sort: Any) -> list[Any]:
         assert sort.value == "TIMESTAMP_ASC"
@@ -205,11 +226,18 @@ def test_size_that_fargate_has_not_starts_nothing(environment: Environment, of_f
 
 
 def follow(environment: Environment, of_flows: Runs, monkeypatch: pytest.MonkeyPatch, *states: str) -> bool:
+    """Follow a run that goes through some states, each a type or one of the agent's names."""
     from prefect.client.schemas.objects import State, StateType
 
     monkeypatch.setattr(runs, "POLL_SECONDS", 0)
     why = {"FAILED": "so it is"}
-    of_flows.states = [State(type=StateType[state], timestamp=DAY, message=why.get(state)) for state in states]
+    of_flows.past = []
+    of_flows.states = [
+        State(type=StateType.SCHEDULED, name=state, timestamp=DAY)
+        if state == attempts.AWAITING_RESTART
+        else State(type=StateType[state], timestamp=DAY, message=why.get(state))
+        for state in states
+    ]
     return runs.follow(environment, uuid4())
 
 
@@ -228,6 +256,54 @@ def test_run_is_followed_to_its_end_each_state_and_line_once(
     assert [line.split() for line in lines if not line.startswith("state")] == [
         [level, "said"] for level in ("INFO", "INFO", "35", "ERROR", "INFO")
     ]
+
+
+def test_run_that_crashes_is_followed_until_it_was_started_again(
+    environment: Environment, of_flows: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lived = ("RUNNING", "CRASHED", "CRASHED", attempts.AWAITING_RESTART, "RUNNING")
+    begin = time.monotonic()
+
+    assert follow(environment, of_flows, monkeypatch, *lived, "COMPLETED")
+    assert capsys.readouterr().out.count("it may be started again") == 1
+    assert not follow(environment, of_flows, monkeypatch, *lived, "CRASHED"), "once is all it may"
+    assert time.monotonic() - begin < runs.RESTARTED_WITHIN_SECONDS
+
+
+def test_crashed_run_has_ended_when_the_agent_says_so_or_nothing_in_time(
+    environment: Environment, of_flows: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = f"{task_ends.NOT_AGAIN}: it would end the same way."
+    of_flows.lines = [types.SimpleNamespace(level=40, message=words, timestamp=DAY)]
+    assert not follow(environment, of_flows, monkeypatch, "RUNNING", "CRASHED")
+
+    of_flows.lines = []
+    monkeypatch.setattr(runs, "RESTARTED_WITHIN_SECONDS", 0.01)
+    assert not follow(environment, of_flows, monkeypatch, "CRASHED")
+
+
+def test_crashed_run_that_may_not_start_again_has_ended_at_once(
+    environment: Environment, of_flows: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_flows.variables = {"restarts": 0}  # for this run alone
+
+    assert not follow(environment, of_flows, monkeypatch, "CRASHED", "RUNNING")
+    assert "started again" not in capsys.readouterr().out
+
+
+def test_the_agents_words_are_known_to_those_who_follow_its_runs() -> None:
+    assert (runs.NOT_AGAIN, runs.AWAITING_RESTART) == (task_ends.NOT_AGAIN, attempts.AWAITING_RESTART)
+
+
+def test_run_that_was_deleted_is_followed_no_more(
+    environment: Environment, of_flows: Runs, prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: UUID) -> None:
+        raise not_found()
+
+    monkeypatch.setattr(prefect, "read_flow_run", gone, raising=False)
+    with pytest.raises(PlatformError, match="is not at Prefect any more"):
+        runs.follow(environment, uuid4())
 
 
 def test_run_that_can_not_be_followed_any_more_is_said_to_go_on(
