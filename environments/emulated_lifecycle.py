@@ -5,6 +5,7 @@
 - StopTask lets containers end by themselves first, and their exit codes are the true ones;
 - a task on Fargate Spot can be interrupted, by a StopTask whose reason says so;
 - a container that was killed for its memory says so;
+- containers go when their task has ended;
 - RunTask called again with the same client token starts nothing.
 
 The functions replaced here are private ones of a pinned version: the functional tests run through each of them.
@@ -49,6 +50,7 @@ def live_as_on_aws(ecs: Any, eventbridge: Any) -> None:
     stop_gently(ecs)
     check_health(ecs)
     wait_for_exits(ecs)
+    remove_ended_containers(ecs)
     start_once_per_token(ecs)
     tell_of_changes(ecs, eventbridge)
 
@@ -186,6 +188,27 @@ def wait_for_exits(ecs: Any) -> None:
         _look_at_rollout(ecs, task, account_id, region)
 
     ecs._watch_task_lifecycle = watch
+
+
+def remove_ended_containers(ecs: Any) -> None:
+    """Remove a container when its task has ended and all that it wrote is in its log.
+
+    The emulator leaves it there for two or three minutes, and looks at each of those that lie about once a minute.
+    """
+    from docker.errors import DockerException
+
+    forward = ecs._forward_awslogs
+
+    def forward_and_remove(container: Any, config: Any, account_id: str, region: str) -> None:
+        forward(container, config, account_id, region)  # comes back when the container has ended
+        task_arn = container.labels["com.amazonaws.ecs.task-arn"]
+        with ecs.request_scope(account_id, region):
+            while (task := ecs._tasks.get(task_arn)) and ecs._task_is_active(task_arn, task):
+                time.sleep(0.1)
+        with contextlib.suppress(DockerException):  # the emulator was quicker, or it is still about to stop it
+            container.remove(v=True)
+
+    ecs._forward_awslogs = forward_and_remove
 
 
 def _look_at_rollout(ecs: Any, task: dict[str, Any], account_id: str, region: str) -> None:

@@ -20,13 +20,17 @@ STATE_KEY = "terraform.tfstate"
 
 @dataclasses.dataclass
 class Used:
-    """A platform that has done all that it can do, and what it gave: saved plans with their modules, jobs' output."""
+    """A platform that has done all that it can do, and what it gave.
+
+    That is saved plans with their modules, jobs' output, and the container that a workflow was in.
+    """
 
     platform: Platform
     folder: Path
     machine: Path
     plans: list[tuple[Path, Path]]
     jobs: list[Found]
+    workflow: Any
 
 
 def images(used: Used) -> Iterator[Found]:
@@ -97,7 +101,7 @@ def logs(used: Used) -> Iterator[Found]:
 
 def labels(used: Used) -> Iterator[Found]:
     """What Docker shows of each container but its environment, where tasks get the key."""
-    for container in used.platform.containers("", everything=True):
+    for container in (used.workflow, *used.platform.containers("", everything=True)):
         yield container.name, str([container.labels, container.attrs["Path"], container.attrs["Args"]]).encode()
 
 

@@ -52,7 +52,12 @@ class Platform:
         self, *arguments: str, check: bool = True, stderr: bool = True, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run an invoke task and wait for it; what it printed is in `stdout`, errors included unless told otherwise."""
-        process = self.start(*arguments, stderr=stderr, **variables)
+        return self.finish(self.start(*arguments, stderr=stderr, **variables), *arguments, check=check)
+
+    def finish(
+        self, process: "subprocess.Popen[str]", *arguments: str, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Wait for an invoke task that was started with some arguments, as `invoke` does."""
         try:
             output, _ = process.communicate(timeout=COMMAND_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:

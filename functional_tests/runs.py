@@ -65,6 +65,20 @@ def container(platform: Platform, run: str) -> Any:
     return next((each for each in running if variable in each.attrs["Config"]["Env"]), None)
 
 
+def run_and_see(platform: Platform, name: str, *options: str) -> tuple[Any, str]:
+    """Run a workflow by command to its end; gives the container of its task, as it was then, and what was printed.
+
+    Containers go when their task has ended.
+    """
+    command, family = ("run", name, *options), f"{platform.prefix}_workflow_{name}"
+    process = platform.start(*command)
+    try:
+        (container,) = wait_for(f"a container of {family}", lambda: platform.containers(family))
+    finally:
+        done = platform.finish(process, *command)
+    return container, done.stdout
+
+
 def tasks(platform: Platform) -> dict[str, list[dict[str, Any]]]:
     """All ECS tasks of workflows that there were lately, by run, in the order in which they were created."""
     ecs, cluster = platform.aws("ecs"), f"{platform.prefix}_workflows"

@@ -15,6 +15,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from functional_tests import runs
 from functional_tests.platform import Platform, wait_for
 
 ACCOUNT, REGION = "000000000000", "eu-west-1"
@@ -218,9 +219,9 @@ def account(sample_workflow: Platform) -> Iterator[Account]:
     for role in ("deploy", "register", "plan"):
         arn = f"{ROLE}_{role}".format(p="local_dataflow_automation")
         roles[role] = keys(sts.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"])
-    roles["agent"] = keys_of_container(sample_workflow, "local_dataflow_automation_agent")
-    sample_workflow.invoke("run", "sample_workflow")
-    roles["workflow"] = keys_of_container(sample_workflow, "local_dataflow_automation_workflow_sample_workflow")
+    (agent,) = sample_workflow.agent_containers
+    workflow, _ = runs.run_and_see(sample_workflow, "sample_workflow")
+    roles |= {"agent": keys_of_container(agent), "workflow": keys_of_container(workflow)}
     yield Account(sample_workflow, roles, networks)
     remove_other(sample_workflow, networks)
 
@@ -231,9 +232,8 @@ def keys(credentials: dict[str, str]) -> dict[str, str]:
     return {name: credentials[key] for name, key in {**names, "aws_session_token": "SessionToken"}.items()}
 
 
-def keys_of_container(platform: Platform, family: str) -> dict[str, str]:
-    """The credentials that a task of this family got from ECS."""
-    (container, *_) = wait_for(f"a task of {family}", lambda: platform.containers(family, everything=True))
+def keys_of_container(container: Any) -> dict[str, str]:
+    """The credentials that a task got from ECS."""
     variables = dict(line.split("=", 1) for line in container.attrs["Config"]["Env"])
     return {
         name: variables[name.upper()] for name in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import pytest
 
-from functional_tests import canary
+from functional_tests import canary, runs
 from functional_tests.canary import Found
 from functional_tests.places import PLACES, Used
 from functional_tests.planting import PLANTS
@@ -37,10 +37,12 @@ Searched = Callable[[str], dict[str, list[str]]]
 def used(sample_workflow: Platform, runners_machine: Path, tmp_path_factory: pytest.TempPathFactory) -> Used:
     """A platform that was deployed, has registered and run a workflow, by command and in a job, and has made a plan."""
     platform, folder = sample_workflow, tmp_path_factory.mktemp("used")
-    platform.invoke("run", "sample_workflow")
+    workflow, _ = runs.run_and_see(platform, "sample_workflow")
     plan, comment = folder / "saved.tfplan", folder / "plan.md"
     platform.invoke("plan", "--out", str(plan), "--markdown", str(comment))
-    used = Used(platform, folder, runners_machine, [(platform.folder / "infra", plan)], [*canary.files(comment)])
+    used = Used(
+        platform, folder, runners_machine, [(platform.folder / "infra", plan)], [*canary.files(comment)], workflow
+    )
     author = Repository(folder / "author")
     inputs = {"env": "local", "workflow_path": "workflow", "workflow_name": "searched", "git_url": author.url}
     inputs["prefect_workflow_register_token"] = platform.register_key

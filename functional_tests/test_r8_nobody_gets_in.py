@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from functional_tests import intruders
+from functional_tests import intruders, runs
 from functional_tests.faults import Faults
 from functional_tests.platform import Platform
 
@@ -155,8 +155,8 @@ def granted(sample_workflow: Platform) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def printed(sample_workflow: Platform, granted: None, addresses: list[tuple[str, int]]) -> str:
-    """What the run of a workflow printed that tries everything."""
+def tried(sample_workflow: Platform, granted: None, addresses: list[tuple[str, int]]) -> tuple[Any, str]:
+    """The container of a workflow that tries everything, and what its run printed."""
     gateway, others = network(sample_workflow)["Gateway"], secrets.token_urlsafe(30)
     guessed = [{"aws_access_key_id": name, "aws_secret_access_key": others} for name in OTHERS_KEYS]
     calls = [{"service": service, "operation": operation, "parameters": told} for service, operation, told in CALLS]
@@ -173,7 +173,13 @@ def printed(sample_workflow: Platform, granted: None, addresses: list[tuple[str,
     }
     sample_workflow.invoke("register", "--workflow-path", "functional_tests/intruder")
     parameters = [part for name, value in told.items() for part in ("--param", f"{name}={json.dumps(value)}")]
-    return sample_workflow.invoke("run", "intruder", *parameters).stdout
+    return runs.run_and_see(sample_workflow, "intruder", *parameters)
+
+
+@pytest.fixture(scope="module")
+def printed(tried: tuple[Any, str]) -> str:
+    """What the run of a workflow printed that tries everything."""
+    return tried[1]
 
 
 @pytest.fixture(scope="module")
@@ -236,13 +242,10 @@ def test_a_workflow_has_its_own_prefect_key_and_not_the_agents(
     assert outcome["process"]["key"] == digests[0]
 
 
-def test_containers_are_confined(sample_workflow: Platform, outcome: dict[str, Any]) -> None:
-    containers = sample_workflow.containers("", everything=True)
-    assert {container.labels["com.amazonaws.ecs.task-definition-family"] for container in containers} >= {
-        FAMILY,
-        f"{PREFIX}_agent",
-    }
-    for container in containers:
+def test_containers_are_confined(sample_workflow: Platform, tried: tuple[Any, str]) -> None:
+    agents = sample_workflow.agent_containers
+    assert agents
+    for container in (tried[0], *agents):
         host = container.attrs["HostConfig"]
         assert container.attrs["Config"]["User"] == "10001:10001"
         assert (host["ReadonlyRootfs"], host["Privileged"], host["CapDrop"]) == (True, False, ["ALL"])

@@ -24,6 +24,8 @@ class Engine:
         self.commands: list[list[str]] = []
         self.stopped_with: list[int] = []
         self.ended = threading.Event()
+        self.labels = {"com.amazonaws.ecs.task-arn": ARN}
+        self.removed: list[bool] = []
         self.api = self.containers = self
 
     def inspect_container(self, _: str) -> dict[str, Any]:
@@ -47,6 +49,9 @@ class Engine:
 
     def wait(self, _: str, timeout: int) -> None:
         assert self.ended.wait(5)
+
+    def remove(self, v: bool) -> None:
+        self.removed.append(v)
 
 
 class Ecs:
@@ -117,6 +122,9 @@ class Ecs:
 
     def _cleanup_task_resources(self, *_: Any) -> None:
         pass
+
+    def _forward_awslogs(self, container: Engine, *_: Any) -> None:
+        assert container.ended.wait(5)
 
     def _sanitize(self, task: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in task.items() if not name.startswith("_")}
@@ -251,6 +259,22 @@ def test_a_stopped_task_ends_when_its_container_does(
     engine.ended.set()
     ecs.threads[0].join(5)
     assert (ecs.task["lastStatus"], ecs.task["stoppedReason"], ecs.task["stopCode"]) == ("STOPPED", reason, code)
+
+
+def test_a_container_goes_with_its_volumes_when_its_log_is_whole_and_its_task_has_ended(
+    ecs: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_task(_: float) -> None:
+        assert engine.removed == [], "the emulator wants to see how it ended"
+        ecs._mark_task_stopped(ARN, ecs.task, "Essential container exited", "EssentialContainerExited")
+
+    monkeypatch.setattr(emulated_lifecycle.time, "sleep", end_task)
+    _start(ecs)
+    engine.ended.set()
+    ecs._forward_awslogs(engine, {}, "000000000000", "eu-west-1")
+
+    assert ecs.task["lastStatus"] == "STOPPED"
+    assert engine.removed == [True]
 
 
 @pytest.mark.parametrize("change", [{"group": "service:agent"}, {"lastStatus": "PENDING"}])
