@@ -32,7 +32,7 @@ import psutil
 from functional_tests import instead, performance_page, runs
 from functional_tests.instead import call, timed
 from functional_tests.performance_page import Bar, Measured, Row
-from functional_tests.platform import COMPILED, INVOKE, ROOT, Platform
+from functional_tests.platform import BASE_IMAGE, COMPILED, INVOKE, ROOT, Platform
 
 START_UP_RUNS = 15
 START_UP_LIMIT = 1.2
@@ -52,7 +52,6 @@ POLL_SECONDS = 10.0
 """Of Prefect's own worker, by default: runs are created at all moments between two of its polls."""
 AGENT_MEGABYTES = 200.0
 WORKFLOW_MEGABYTES = 5.0
-BASE_IMAGE = "python:3.11-slim-bookworm"
 FLOW = """from prefect import flow, task
 
 

@@ -17,11 +17,11 @@ import docker
 
 from functional_tests import canary
 from functional_tests.places import BUCKET, STATE_KEY, Used, terraform
+from functional_tests.platform import BASE_IMAGE
 from functional_tests.runner import run_action
 
 PREFIX = "local_dataflow_automation"
 FAMILY = f"{PREFIX}_workflow_sample_workflow"
-BASE_IMAGE = "python:3.11-slim-bookworm"
 Plant = Callable[[Used, str], contextlib.AbstractContextManager[None]]
 
 
@@ -139,8 +139,7 @@ def in_an_argument(used: Used, secret: str) -> Iterator[None]:
 @contextlib.contextmanager
 def in_a_label(used: Used, secret: str) -> Iterator[None]:
     engine = docker.from_env()
-    labels = {"ministack.instance": f"dataflow-automation:{used.platform.aws_port}", "planted": secret}
-    container = engine.containers.create(BASE_IMAGE, labels=labels)
+    container = engine.containers.create(BASE_IMAGE, labels={**used.platform.label, "planted": secret})
     yield
     container.remove(force=True, v=True)
 

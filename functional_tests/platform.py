@@ -26,6 +26,8 @@ COMMAND_TIMEOUT_SECONDS = 400
 TEARDOWN_SECONDS = 120
 PORTS = range(20000, 30000)
 """Below those that the system gives to outgoing connections, which could take one before its server listens."""
+BASE_IMAGE = "python:3.11-slim-bookworm"
+"""What the agent's image is built on; it is on this machine."""
 COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
 """A platform's commands compile its modules once, as they do where nobody forbids it."""
 
@@ -136,6 +138,11 @@ class Platform:
             return json.loads(answer.read() or "null")
 
     @property
+    def label(self) -> dict[str, str]:
+        """The Docker label by which this platform's containers are known."""
+        return {"ministack.instance": f"dataflow-automation:{self.aws_port}"}
+
+    @property
     def agent_containers(self) -> list[Any]:
         """The agent's running containers."""
         return self.containers("local_dataflow_automation_agent")
@@ -144,7 +151,7 @@ class Platform:
         """Containers of this platform's tasks of one task definition family."""
         import docker
 
-        labels = [f"ministack.instance=dataflow-automation:{self.aws_port}"]
+        labels = ["=".join(each) for each in self.label.items()]
         if family:
             labels.append(f"com.amazonaws.ecs.task-definition-family={family}")
         # The other worker's containers come and go meanwhile.
