@@ -7,11 +7,9 @@ invoke deploy --env dev        everything, on AWS
 from invoke.context import Context
 from invoke.tasks import task
 
-from environments import command_line
+from environments import command_line, load
 from environments.console import be_quiet, command, confirm, say, table
-from environments.leftovers import scratch_folder
 from environments.progress import Step, steps
-from environments.settings import load
 
 ENV = "environment: local (this machine), dev, test, prod, or any other environments/<env>.tfvars"
 WORKFLOW = {
@@ -51,6 +49,7 @@ def deploy(
     """
     from agent import image, key, project, releases, rollout, summary
     from environments import local_stack
+    from environments.leftovers import scratch_folder
     from infra import account, adoption, checks, images, plans
 
     be_quiet(quiet)
@@ -279,6 +278,7 @@ def register(
     invoke register --workflow-path examples/sample_workflow/workflow
     invoke register --workflow-path workflow --git-url https://github.com/acme/etl --env dev
     """
+    from environments.leftovers import scratch_folder
     from infra import checks
     from register_action import changes, deployments, removal, report, source, workflow, workflow_image
 

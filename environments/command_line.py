@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from environments import console, settings
+from environments import console
 from environments.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def _slip(tasks: Mapping[str, Any], options: "ParserContext", words: list[str]) 
 
 def _explained(word: str, tasks: list[str], context: "ParserContext | None") -> PlatformError:
     """What to say of a word that nobody knows, by where it stands."""
+    from environments import settings
+
     if context is None or not context.name:
         return PlatformError(f"there is no task {word!r}", _near(word, tasks), "invoke --list shows the tasks")
     todo = f"invoke --help {context.name} shows its options"
