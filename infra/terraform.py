@@ -23,6 +23,7 @@ from infra.terraform_process import (
     UNSAVED_STATE,
     command_line,
     data_folder,
+    located,
     program,
     run,
     started,
@@ -211,6 +212,7 @@ def init(environment: Environment) -> None:
     """
     if is_ready(environment):
         return
+    program()  # new enough?
     backend, stamp = _backend(environment), data_folder(environment) / "ready"
     stamp.unlink(missing_ok=True)
     # It only reads, and asks AWS who it is: a broken answer is not repeated by Terraform itself.
@@ -231,7 +233,7 @@ def is_ready(environment: Environment) -> bool:
 
 def _ready(environment: Environment) -> str:
     """A hash over all that `terraform init` depends on."""
-    found = Path(program())
+    found = Path(located())
     files = [*(MODULE / name for name in ("versions.tf", ".terraform.lock.hcl")), CONFIGURATION]
     parts = [json.dumps(_backend(environment)), str(found), str(found.stat().st_mtime_ns)]
     parts += [file.read_text(encoding="utf-8") if file.exists() else "" for file in files]

@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -45,15 +44,25 @@ def data_folder(environment: Environment) -> Path:
     return environment.folder / "terraform"
 
 
-def program() -> str:
+def located() -> str:
     """Path of the Terraform program: the one that bootstrap.sh fetched, or else the one on PATH.
 
     Raises:
-        PlatformError: there is none, or it is too old.
+        PlatformError: there is none.
     """
     found = shutil.which("terraform", path=str(ROOT / ".local" / "bin")) or shutil.which("terraform")
     if not found:
         raise PlatformError("Terraform is missing", "no program of that name on PATH", "./bootstrap.sh gets it")
+    return found
+
+
+def program() -> str:
+    """Path of the Terraform program, which is asked for its version: that takes a tenth of a second.
+
+    Raises:
+        PlatformError: there is none, or it is too old.
+    """
+    found = located()
     try:
         answer = _version_of(found, Path(found).stat().st_mtime_ns)
     except OSError as error:
@@ -83,7 +92,7 @@ FLAG = _Flag
 
 
 def command_line(command: str, *arguments: str, **options: Any) -> list[str]:
-    """The command line of a Terraform command.
+    """The command line of a Terraform command; `init` has seen to it that the program is new enough.
 
     Args:
         command: such as `apply`.
@@ -93,7 +102,7 @@ def command_line(command: str, *arguments: str, **options: Any) -> list[str]:
     from python_terraform import IsFlagged, Terraform
 
     flags = {name: IsFlagged if value is FLAG else value for name, value in options.items()}
-    made: list[str] = Terraform(working_dir=str(MODULE), terraform_bin_path=program()).generate_cmd_string(
+    made: list[str] = Terraform(working_dir=str(MODULE), terraform_bin_path=located()).generate_cmd_string(
         command, *arguments, **flags
     )
     return made
@@ -198,7 +207,8 @@ def _events(process: "subprocess.Popen[str]", log: Path) -> Iterator[dict[str, A
                         yield event
             if ended:
                 return
-            time.sleep(POLL_SECONDS)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_SECONDS)
 
 
 def _variables(environment: Environment) -> dict[str, str]:

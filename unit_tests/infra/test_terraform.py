@@ -313,6 +313,19 @@ def test_terraform_is_made_ready_once(environment: Environment, deployed: FakeTe
     assert deployed.calls() == ["init", "output", "output"]
 
 
+def test_terraform_is_asked_for_its_version_before_it_is_made_ready_and_never_again(
+    environment: Environment, deployed: FakeTerraform, ready: Path
+) -> None:
+    deployed.answers("version", '{"terraform_version": "1.9.0"}')
+    terraform_process._version_of.cache_clear()
+    terraform.outputs(environment)  # the program is the same, so nobody asks
+
+    _replace_program(deployed, ready)
+    with pytest.raises(PlatformError, match="too old"):
+        terraform.outputs(environment)
+    assert deployed.calls() == ["init", "output", "output"]
+
+
 def _lose_provider(_: FakeTerraform, provider: Path) -> None:
     shutil.rmtree(provider)
 
