@@ -94,7 +94,7 @@ async def _restart(
     if not allowed:
         return
     if made >= allowed or not cause.again:
-        why = "it would end the same way" if made < allowed else f"it was restarted {made} times"
+        why = "it would end the same way" if made < allowed else f"that was restart {made} of {allowed}"
         await _log(client, run_id, [(logging.ERROR, f"{NOT_AGAIN}: {why}.")])
         return
     again: State[Any] = Scheduled(

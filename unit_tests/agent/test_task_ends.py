@@ -125,7 +125,7 @@ def test_restarts_are_counted(prefect: FakePrefect) -> None:
     ("task", "before", "why"),
     [
         (PULL, (), "it would end the same way"),
-        (KILLED, ("SCHEDULED:AwaitingRestart",) * 2, "it was restarted 2 times"),
+        (KILLED, ("SCHEDULED:AwaitingRestart",) * 2, "that was restart 2 of 2"),
     ],
     ids=["hopeless", "used-up"],
 )
