@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -106,16 +107,18 @@ def test_commands_and_a_run_get_through_while_prefect_is_away(
             time.sleep(seconds)
             for command, process in commands.items():
                 said[command] += read_until(process, "is away since")
-        back, recoveries = time.monotonic(), {}
-        for command, process in commands.items():
-            rest, _ = process.communicate(timeout=COMMAND_SECONDS)
-            said[command] += rest
-            recoveries[command] = time.monotonic() - back
-        for command, process in commands.items():
+        back = time.monotonic()
+
+        def rest(process: "Popen[str]", back: float = back) -> tuple[str, float]:
+            return process.communicate(timeout=COMMAND_SECONDS)[0], time.monotonic() - back
+
+        with ThreadPoolExecutor() as pool:
+            ends = dict(zip(commands, pool.map(rest, commands.values()), strict=True))
+        for command, (printed, recovery) in ends.items():
             name = f"Prefect {'hangs' if hangs else 'is gone'} for {seconds} s during {command}"
-            fault = faults.record(name, 1, int(process.returncode != 0), [recoveries[command]])
-            assert fault.lost == 0, said[command]
-            assert "is back after" in said[command]
+            fault = faults.record(name, 1, int(commands[command].returncode != 0), [recovery])
+            assert fault.lost == 0, said[command] + printed
+            assert "is back after" in said[command] + printed
     assert "Completed" in deployed.invoke("run", f"new_{kind}").stdout, "the agent does not take runs any more"
 
 
