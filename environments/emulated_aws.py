@@ -1,5 +1,7 @@
 """The emulated AWS of environment local: ministack, plus what real ECS does and it does not.
 
+- ECS answers with the fields that AWS returns (emulated_answers.py), refuses what AWS refuses (emulated_refusals.py),
+  and has no capacity when a file says so (emulated_capacity.py);
 - ECS starts a task's containers as Fargate does (emulated_ecs.py), and a task lives and ends as there
   (emulated_lifecycle.py); a rollout that is taken back does not stop who serves (emulated_rollouts.py);
 - IAM is enforced with the permissions that AWS asks for (emulated_iam.py);
@@ -47,15 +49,21 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     from ministack import app as ministack
     from ministack.services import cloudwatch, ec2, ecr, ecs, eventbridge, sqs, sts
 
+    from environments import emulated_capacity
+    from environments.emulated_answers import answer_as_aws
     from environments.emulated_cloudwatch import describe_alarms_in_full
     from environments.emulated_ecs import adapt_tasks
     from environments.emulated_iam import enforce_as_aws_does
     from environments.emulated_lifecycle import live_as_on_aws
+    from environments.emulated_refusals import refuse_as_aws
     from environments.emulated_rollouts import keep_who_serves
     from environments.emulated_threads import walk_safely
 
     walk_safely(ecs, sts)
     adapt_tasks(ecs, port, gateway, network)
+    answer_as_aws(ecs)
+    emulated_capacity.refuse_capacity(ecs, state.parent / emulated_capacity.FILE)
+    refuse_as_aws(ecs)
     live_as_on_aws(ecs, eventbridge)
     keep_who_serves(ecs)
     enforce_as_aws_does(ecr, ecs)

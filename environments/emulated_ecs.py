@@ -12,6 +12,8 @@ import copy
 import secrets
 from typing import Any
 
+from environments.fargate import units_of
+
 HOST_NAME = "host.docker.internal"
 
 
@@ -33,7 +35,7 @@ def adapt_tasks(ecs: Any, port: int, gateway: str, network: str) -> None:
     )
 
     def start_task_from_registry(task: Any, task_definition: Any, overrides: Any, docker_client: Any) -> Any:
-        task_definition = copy.deepcopy(task_definition)
+        task_definition = sized(task_definition, task.get("overrides") or {})
         for container in task_definition.get("containerDefinitions", []):
             container["image"] = registry_image(container["image"], port)
             container["executionRole"] = task_definition.get("executionRoleArn", "")
@@ -70,9 +72,9 @@ def adapt_tasks(ecs: Any, port: int, gateway: str, network: str) -> None:
         linux = container.get("linuxParameters") or {}
         arguments["cap_drop"] = linux.get("capabilities", {}).get("drop", [])
         arguments["init"] = bool(linux.get("initProcessEnabled"))
-        memory = container.get("memory") or task_definition.get("memory")
-        if memory:
-            arguments["mem_limit"] = f"{memory}m"
+        limits = [units for one in (container, task_definition) if (units := units_of(one.get("memory"), "gb"))]
+        if limits:
+            arguments["mem_limit"] = f"{min(limits)}m"
         scratch = {
             volume["name"]
             for volume in task_definition.get("volumes", [])
@@ -89,6 +91,20 @@ def adapt_tasks(ecs: Any, port: int, gateway: str, network: str) -> None:
     ecs._start_task_worker = start_task_from_registry
     ecs._register_metadata = register_metadata_with_role
     ecs._build_run_kwargs = run_arguments_like_fargate
+
+
+def sized(task_definition: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a task definition with the sizes that RunTask overrides, those of the task and of each container.
+
+    Source: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskOverride.html
+    """
+    definition = copy.deepcopy(task_definition)
+    definition |= {name: overrides[name] for name in ("cpu", "memory") if overrides.get(name)}
+    by_name = {one.get("name"): one for one in overrides.get("containerOverrides") or []}
+    for container in definition.get("containerDefinitions", []):
+        override = by_name.get(container.get("name"), {})
+        container |= {name: override[name] for name in ("cpu", "memory", "memoryReservation") if name in override}
+    return definition
 
 
 def registry_image(image: str, port: int) -> str:

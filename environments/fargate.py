@@ -4,6 +4,9 @@ Source: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-task
 Cpu in CPU units (1024 is one vCPU), memory in MiB.
 """
 
+import re
+from typing import Any
+
 GIB = 1024
 
 ARCHITECTURES = {"X86_64": "linux/amd64", "ARM64": "linux/arm64"}
@@ -35,6 +38,14 @@ def size_problem(cpu: int, memory: int) -> str | None:
     if memory not in MEMORY_FOR_CPU[cpu]:
         return f"memory {memory} does not go with cpu {cpu}; allowed: {_listed(MEMORY_FOR_CPU[cpu])}"
     return None
+
+
+def units_of(size: Any, large_unit: str) -> int | None:
+    """A task size as a number: `1024` as it is, `1 vCPU` and `1 GB` as 1024 of the small unit; None for other texts."""
+    found = re.fullmatch(rf"(\d*\.?\d+)\s*({large_unit})?", str(size).strip().lower())
+    if not found or (not found[2] and "." in found[1]):
+        return None
+    return round(float(found[1]) * 1024) if found[2] else int(found[1])
 
 
 def _listed(values: tuple[int, ...]) -> str:
