@@ -6,12 +6,18 @@ from typing import Any
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
 
-PATIENCE = AioConfig(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "max_attempts": 3})
+ANSWER_WITHIN_SECONDS = 10
 
 
-def client(service: str) -> Any:
-    """A client of a service, for `async with`."""
-    return _session().create_client(service, config=PATIENCE)
+def client(service: str, answer_within: int = ANSWER_WITHIN_SECONDS) -> Any:
+    """Return a client of a service, for `async with`.
+
+    Args:
+        service: botocore's name of it.
+        answer_within: seconds that one request may take.
+    """
+    config = AioConfig(connect_timeout=5, read_timeout=answer_within, retries={"mode": "standard", "max_attempts": 3})
+    return _session().create_client(service, config=config)
 
 
 @functools.cache

@@ -10,17 +10,31 @@ RUNS_INSIDE = (
     "__init__",
     "attempts",
     "aws",
+    "capacity",
     "causes",
+    "limits",
+    "observer",
+    "outlived",
+    "prefect_states",
     "recovery",
+    "refusals",
+    "remains",
     "run_workflow",
     "start_agent",
+    "task_definitions",
     "task_ends",
+    "task_log",
+    "tasks",
+    "unused_definitions",
     "worker",
 )
+SHARED = ("fargate", "run_terms")
+"""Modules of `environments` that the image holds, too."""
 FILES = (
     "agent/Dockerfile",
     "agent/without_symbols.py",
     *(f"agent/{module}.py" for module in RUNS_INSIDE),
+    *(f"environments/{module}.py" for module in SHARED),
     "requirements/agent.txt",
 )
 

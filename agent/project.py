@@ -21,6 +21,11 @@ SCRATCH = "tmp"
 """The one folder that workflows can write to."""
 USER = "10001:10001"
 """That of the agent's image: whatever a workflow's own Dockerfile says, its container does not run as root."""
+STOP_TIMEOUT_SECONDS = 120
+"""From SIGTERM to SIGKILL: the longest that Fargate allows, and what it gives a task on Spot before it takes that back.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_definition_parameters.html#container_definition_timeout
+"""
 
 
 def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
@@ -169,7 +174,7 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
                 ),
                 "compatibility": variable("Compatibility", "string", runs_on["compatibility"], enum=["FARGATE", "EC2"]),
                 "restarts": variable(
-                    "How often a run is started again whose task died", "integer", 0, minimum=0, maximum=MOST_RESTARTS
+                    "Maximum restarts of a run whose task died", "integer", 0, minimum=0, maximum=MOST_RESTARTS
                 ),
                 "user": variable("User id, not root's", "string", USER, pattern="^[1-9][0-9]*(:[1-9][0-9]*)?$"),
                 "readonly_root_filesystem": variable(f"Only /{SCRATCH} can be written to", "boolean", True),
@@ -190,8 +195,9 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
                 "requiresCompatibilities": ["{{ compatibility }}"],
                 "networkMode": "awsvpc",
                 **({} if environment.is_local else {"runtimePlatform": platform}),
-                "cpu": "{{ cpu }}",
-                "memory": "{{ memory }}",
+                # That of a run is in its request: runs of any size share a revision.
+                "cpu": str(environment.workflow_cpu),
+                "memory": str(environment.workflow_memory),
                 "executionRoleArn": outputs.workflow_execution_role_arn,
                 "taskRoleArn": outputs.workflow_task_role_arn,
                 "volumes": [{"name": SCRATCH}],
@@ -201,6 +207,7 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
                         "image": "{{ image }}",
                         "user": "{{ user }}",
                         "readonlyRootFilesystem": "{{ readonly_root_filesystem }}",
+                        "stopTimeout": STOP_TIMEOUT_SECONDS,
                         "mountPoints": [{"sourceVolume": SCRATCH, "containerPath": f"/{SCRATCH}", "readOnly": False}],
                         "linuxParameters": {"initProcessEnabled": True, "capabilities": {"drop": ["ALL"]}},
                         "logConfiguration": {
@@ -225,6 +232,8 @@ def base_job_template(environment: Environment, outputs: Outputs, image: Image) 
                     }
                 },
                 "overrides": {
+                    "cpu": "{{ cpu }}",
+                    "memory": "{{ memory }}",
                     "containerOverrides": [{"name": CONTAINER, "command": "{{ command }}", "environment": "{{ env }}"}],
                 },
                 # The worker adds the labels, Prefect's own and those of the deployment.

@@ -6,6 +6,7 @@ from typing import Any
 from environments import pages
 from environments.errors import PlatformError
 from environments.prefect_rest import PAGE, ask, of_project
+from environments.run_terms import AWAITING_CAPACITY
 from environments.settings import Environment
 from infra.aws import client
 
@@ -44,7 +45,8 @@ def queue(environment: Environment) -> str:
 def late(environment: Environment) -> str:
     """Whether runs wait for an agent for much longer than they should."""
     due = (datetime.now(UTC) - LATE_AFTER).isoformat()
-    runs = _read(environment, "SCHEDULED", next_scheduled_start_time={"before_": due})
+    waiting = {"type": {"any_": ["SCHEDULED"]}, "name": {"not_any_": [AWAITING_CAPACITY]}}
+    runs = _read(environment, waiting, next_scheduled_start_time={"before_": due})
     if not runs:
         return "none"
     limit = _limit(_pool(environment))
@@ -61,9 +63,11 @@ def stuck(environment: Environment) -> str:
     """Whether runs stay PENDING for ever, or are RUNNING while nothing works on them."""
     oldest = datetime.now(UTC) - PENDING_AT_MOST
     pending = [
-        run for run in _read(environment, "PENDING") if datetime.fromisoformat(run["state"]["timestamp"]) < oldest
+        run
+        for run in _read(environment, _state("PENDING"))
+        if datetime.fromisoformat(run["state"]["timestamp"]) < oldest
     ]
-    abandoned = _without_task(environment, _read(environment, "RUNNING"))
+    abandoned = _without_task(environment, _read(environment, _state("RUNNING")))
     why = [f"PENDING for more than {PENDING_AT_MOST.seconds // 60} min: {_names(pending)}"] if pending else []
     why += [f"RUNNING, and their ECS task has ended: {_names(abandoned)}"] if abandoned else []
     if not why:
@@ -84,9 +88,9 @@ def _state(kind: str) -> dict[str, Any]:
     return {"type": {"any_": [kind]}}
 
 
-def _read(environment: Environment, state: str, **which: Any) -> list[dict[str, Any]]:
+def _read(environment: Environment, state: dict[str, Any], **which: Any) -> list[dict[str, Any]]:
     """The runs of the project in a state, those that should have started first before the others."""
-    body = of_project(environment, state=_state(state), **which)
+    body = of_project(environment, state=state, **which)
     runs: list[dict[str, Any]] = ask(
         environment, "/flow_runs/filter", {**body, "sort": "EXPECTED_START_TIME_ASC", "limit": PAGE}
     )

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from agent import health, run_health
+from agent import health, run_health, task_health
 from environments import checking, local_stack
 from environments.checking import Check, Finding
 from environments.errors import PlatformError
@@ -25,6 +25,8 @@ CHECKS: list[Check] = [
     ("queue", run_health.queue),
     ("late runs", run_health.late),
     ("stuck runs", run_health.stuck),
+    ("capacity", task_health.capacity),
+    ("tasks without a run", task_health.tasks_without_run),
     ("task events", aws_health.task_events),
     ("dead letters", aws_health.dead_letters),
     ("alarms", aws_health.alarms),

@@ -1,8 +1,9 @@
 """What the agent does when ECS says that the task of a run has stopped and the run has not ended.
 
 The run becomes CRASHED with the reason, and the last lines that the task wrote go to the run's log. A run whose
-deployment has the job variable `restarts` is then scheduled again, that many times at most. A run that has failed, was
-cancelled or waits is left alone.
+deployment has the job variable `restarts` is then scheduled again, that many times at most, unless its own code ended
+the task. A task that AWS had no room for never ran: its run waits, whatever `restarts` says. A run that has failed, was
+cancelled or is suspended is left alone.
 """
 
 import asyncio
@@ -12,116 +13,141 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun, State, StateDetails
-from prefect.exceptions import Abort, ObjectNotFound
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed, Scheduled
-from prefect.utilities.engine import propose_state
-from prefect_aws.observers.ecs import FilterCase, ecs_observer, fetch_cloudwatch_logs, mark_runs_as_crashed
 
-from agent import attempts, aws, causes
+from agent import attempts, causes, prefect_states, remains, task_log
+from agent.capacity import Capacity
+from environments.run_terms import ATTEMPT_TAG, AWAITING_RESTART, NOT_RESTARTED, RESTARTS_TAG, RUN_TAG
 
-RUN_TAG = "prefect.io/flow-run-id"
-RESTARTS_TAG = "restarts"
-NOT_AGAIN = "Not started again"
-"""What the log of a run says that was told to survive the death of its task, and does not; then why."""
 LAST_LINES = 20
 LINE_LENGTH = 1000
 """Prefect Cloud takes 25,000 characters in one log entry."""
 READ_WITHIN_SECONDS = 20
-"""Of the 30 s in which a death is to be seen."""
+"""Of the 30 s within which a death is to be seen."""
 
 logger = logging.getLogger("prefect.agent.task_ends")
 
 
-def observe() -> None:
-    """Let the observer of task events call `on_stopped` in place of what prefect-aws has for that."""
-    handlers = ecs_observer.event_handlers["task"]
-    handlers[:] = [each for each in handlers if each.handler is not mark_runs_as_crashed]
-    ecs_observer.on_event("task", tags={RUN_TAG: FilterCase.PRESENT}, statuses=["STOPPED"])(on_stopped)
-
-
-async def on_stopped(event: dict[str, Any], tags: dict[str, str]) -> None:
-    """Handle the event of a stopped task; tags are those of the task."""
-    async with get_client() as client:
-        await settle(client, event["detail"], tags)
-
-
-async def settle(client: PrefectClient, task: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+async def settle(client: PrefectClient, task: Mapping[str, Any], tags: Mapping[str, str], capacity: Capacity) -> None:
     """See to the run of a stopped task, if it has not ended itself.
 
     Args:
         client: of Prefect.
         task: as ECS describes it.
         tags: of the task.
+        capacity: where the agent notes which capacity providers refuse.
     """
     run_id = uuid.UUID(tags[RUN_TAG])
     try:
         run = await client.read_flow_run(run_id)
     except ObjectNotFound:
         return
-    if not _had_a_task(run):
+    if run.state is None or not needs_a_task(run):
         return
     states = await client.read_flow_run_states(run_id)
     # An event can come late, when the run is at its next attempt already.
-    if attempts.TAG in tags and tags[attempts.TAG] != attempts.name(run_id, states):
+    if ATTEMPT_TAG in tags and tags[ATTEMPT_TAG] != attempts.name(run_id, states):
         return
+    cause = causes.cause_of(task)
     logger.info("the task of run %s stopped: %s", run_id, causes.message(task))
-    if run.state and run.state.is_cancelling():
-        await _propose(client, run_id, Cancelled(message="Its task has stopped."))
+    if cause.waits and run.state.is_pending():
+        await _wait(client, run, task, capacity)
         return
-    await _tell(client, run_id, task)
-    if run.state and not run.state.is_crashed():
-        await _propose(client, run_id, Crashed(message=causes.message(task)))
-    await _restart(client, run_id, states, task, int(tags.get(RESTARTS_TAG) or 0))
+    place = await _place(task)
+    if run.state.is_cancelling():
+        await prefect_states.propose(client, run_id, Cancelled(message="Its task has stopped."))
+        await _tidy_up(client, run_id, place)
+        return
+    # Whoever crashed the run before: the agent itself uses these words.
+    reported = run.state.is_crashed() and not str(run.state.message).startswith(causes.DIED)
+    itself = causes.ended_itself(task, reported)
+    message = causes.message(task, itself)
+    await _explain(client, run_id, message, place)
+    if not run.state.is_crashed():
+        await prefect_states.propose(client, run_id, Crashed(message=message))
+    await _tidy_up(client, run_id, place)
+    await _restart(client, run_id, states, task, int(tags.get(RESTARTS_TAG) or 0), itself)
 
 
-def _had_a_task(run: FlowRun) -> bool:
-    """Whether the run is in a state that it can not leave without a task, or was left crashed by it."""
+def needs_a_task(run: FlowRun) -> bool:
+    """Whether a run is in a state that it can not leave without a task, or was left crashed by its task."""
     state = run.state
     if state is None:
         return False
-    # A flow with retries waits for the next one in its task, which nobody else would start.
-    waits = state.is_scheduled() and run.empirical_policy.retry_type == "in_process"
-    return waits or state.is_pending() or state.is_running() or state.is_cancelling() or state.is_crashed()
+    # A flow waits in its task for its next retry, and while it is paused; nobody else would go on with it.
+    retries = state.is_scheduled() and run.empirical_policy.retry_type == "in_process"
+    pauses = state.is_paused() and not state.state_details.pause_reschedule
+    at_work = state.is_pending() or state.is_running() or state.is_cancelling() or state.is_crashed()
+    return retries or pauses or at_work
+
+
+async def _wait(client: PrefectClient, run: FlowRun, task: Mapping[str, Any], capacity: Capacity) -> None:
+    """Let a run wait whose task could not be started for want of capacity."""
+    provider = str(task.get("capacityProviderName") or "Fargate")
+    capacity.refuse(provider, run.id, causes.facts(task))
+    message = f"The run {capacity.explain(provider)}. It is started when AWS has room."
+    await prefect_states.propose(client, run.id, prefect_states.awaiting_capacity(run, message), task["taskArn"])
 
 
 async def _restart(
-    client: PrefectClient, run_id: uuid.UUID, states: list[State[Any]], task: Mapping[str, Any], allowed: int
+    client: PrefectClient,
+    run_id: uuid.UUID,
+    states: list[State[Any]],
+    task: Mapping[str, Any],
+    allowed: int,
+    itself: bool,
 ) -> None:
-    """Schedule a run again whose task died, if it was told to survive that."""
-    made, cause = attempts.restarts(states), causes.cause_of(task)
+    """Schedule a run again whose task died, if it is to be restarted."""
+    restarts, cause = attempts.restarts(states), causes.cause_of(task)
     if not allowed:
         return
-    if made >= allowed or not cause.again:
-        why = "it would end the same way" if made < allowed else f"that was restart {made} of {allowed}"
-        await _log(client, run_id, [(logging.ERROR, f"{NOT_AGAIN}: {why}.")])
+    why = ""
+    if itself:
+        why = f"the flow ended its own process ({causes.facts(task)}); restarts are for tasks that die"
+    elif not cause.again:
+        why = "it would end the same way"
+    elif restarts >= allowed:
+        why = f"that was restart {restarts} of {allowed}"
+    if why:
+        await _log(client, run_id, [(logging.ERROR, f"{NOT_RESTARTED}: {why}.")])
         return
-    again: State[Any] = Scheduled(
-        name=attempts.AWAITING_RESTART,
-        message=f"Restart {made + 1} of {allowed}: {cause.words}.",
-        # Prefect takes a transition of one id once: two agents don't restart a run twice.
-        state_details=StateDetails(transition_id=uuid.uuid5(run_id, f"restart {made + 1}")),
-    )
-    await _propose(client, run_id, again)
+    again: State[Any] = Scheduled(name=AWAITING_RESTART, message=f"Restart {restarts + 1} of {allowed}: {cause.words}.")
+    await prefect_states.propose(client, run_id, again, once=f"restart {restarts + 1}")
 
 
-async def _propose(client: PrefectClient, run_id: uuid.UUID, state: State[Any]) -> None:
+async def _place(task: Mapping[str, Any]) -> task_log.Place | None:
+    """Where the task wrote its log; None when that can not be found out. The run must go on all the same."""
     try:
-        await propose_state(client, state, flow_run_id=run_id)
-    except Abort as abort:
-        # It ended meanwhile.
-        logger.info("run %s does not become %s: %s", run_id, state.name, abort)
+        return await asyncio.wait_for(task_log.place_of(task), READ_WITHIN_SECONDS)
+    except Exception as error:
+        logger.warning("the log of task %s can not be found: %s", task.get("taskArn"), error)
+        return None
 
 
-async def _tell(client: PrefectClient, run_id: uuid.UUID, task: Mapping[str, Any]) -> None:
-    """Put the reason and the last lines of the task into the run's log."""
+async def _tidy_up(client: PrefectClient, run_id: uuid.UUID, place: task_log.Place | None) -> None:
+    """Release what the dead task holds at Prefect. What fails here Prefect does itself, minutes later."""
+    for what, action in (
+        ("concurrency slots", remains.release_slots(client, place) if place else None),
+        ("task runs", remains.end_children(client, run_id)),
+    ):
+        try:
+            if action and (count := await asyncio.wait_for(action, READ_WITHIN_SECONDS)):
+                logger.info("run %s: %s of its dead task seen to: %s", run_id, what, count)
+        except Exception as error:
+            logger.warning("run %s: %s of its dead task not seen to: %s", run_id, what, error)
+
+
+async def _explain(client: PrefectClient, run_id: uuid.UUID, message: str, place: task_log.Place | None) -> None:
+    """Put the reason and the last lines that the task wrote into the run's log."""
     try:
-        lines = await asyncio.wait_for(_last_lines(task), READ_WITHIN_SECONDS)
+        lines = await asyncio.wait_for(task_log.last_lines(place, LAST_LINES), READ_WITHIN_SECONDS) if place else []
     except Exception as error:
         # The run must go on all the same.
         lines = [f"(can't be read: {type(error).__name__}: {error})"]
-    entries = [(logging.ERROR, causes.message(task))]
+    entries = [(logging.ERROR, message)]
     if lines:
         shown = "\n".join(line.rstrip()[:LINE_LENGTH] for line in lines)
         entries.append((logging.INFO, f"The last lines that its task wrote:\n{shown}"))
@@ -141,20 +167,3 @@ async def _log(client: PrefectClient, run_id: uuid.UUID, entries: list[tuple[int
         for place, (level, text) in enumerate(entries)
     ]
     await client.create_logs(logs)
-
-
-async def _last_lines(task: Mapping[str, Any]) -> list[str]:
-    """The last lines of the task's first container; none if it never wrote any."""
-    async with aws.client("ecs") as ecs:
-        found = await ecs.describe_task_definition(taskDefinition=task["taskDefinitionArn"])
-    container = found["taskDefinition"]["containerDefinitions"][0]
-    options = container["logConfiguration"]["options"]
-    task_id = task["taskArn"].rpartition("/")[2]
-    async with aws.client("logs") as logs:
-        lines: list[str] = await fetch_cloudwatch_logs(
-            logs_client=logs,
-            log_group=options["awslogs-group"],
-            log_stream=f"{options['awslogs-stream-prefix']}/{container['name']}/{task_id}",
-            max_events=LAST_LINES,
-        )
-    return lines

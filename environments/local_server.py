@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from environments import local_keys
+from environments import emulated_rate_limit, local_keys
 
 REMEMBERED_SCHEMAS = 1000
 
@@ -70,6 +70,7 @@ async def serve_prefect(sockets: list[socket.socket]) -> None:
     application: Any = create_app(final=True)
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     application = taking_keys(application, key_file, own)
+    application = emulated_rate_limit.limited(application, key_file.with_name(emulated_rate_limit.FILE))
     server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=5))
     await server.serve(sockets=sockets)
 

@@ -45,13 +45,12 @@ resource "aws_ecs_task_definition" "agent" {
 
     environment = [
       { name = "PREFECT_API_URL", value = var.prefect_api_url },
-      { name = "PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_NAME", value = local.task_events },
-      { name = "PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_REGION", value = var.aws_region },
       { name = "PREFECT_PROJECT", value = local.prefix },
       # Prefect's default is 10 s: half of that is what a run would wait for on average before anything happens.
       { name = "PREFECT_WORKER_QUERY_SECONDS", value = "2" },
       # Prefect's default is 30 s: the runs of an agent that died are taken over when it has missed three.
       { name = "PREFECT_WORKER_HEARTBEAT_SECONDS", value = "10" },
+      { name = "TASK_EVENTS_QUEUE", value = local.task_events },
     ]
     secrets = [{ name = local.prefect_key_variable, valueFrom = aws_secretsmanager_secret.prefect_key["agent"].arn }]
 

@@ -33,6 +33,20 @@ locals {
       missing     = "notBreaching"
     }
 
+    # The agent logs this once a minute while AWS refuses to start tasks.
+    capacity = {
+      description = "Runs wait for capacity of AWS for more than 15 minutes. invoke status --env ${var.environment} lists them."
+      namespace   = local.prefix
+      metric      = local.waiting_metric
+      dimensions  = {}
+      statistic   = "SampleCount"
+      comparison  = "GreaterThanThreshold"
+      threshold   = 0
+      period      = 300
+      periods     = 3
+      missing     = "notBreaching"
+    }
+
     # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
     dead_letters = {
       description = "The agent could not process task state changes. invoke status --env ${var.environment} says what to do."
@@ -47,7 +61,8 @@ locals {
       missing     = "notBreaching"
     }
   }
-  alarm_actions = var.alarm_topic_arn == null ? [] : [var.alarm_topic_arn]
+  waiting_metric = "RunsWaitForCapacity"
+  alarm_actions  = var.alarm_topic_arn == null ? [] : [var.alarm_topic_arn]
 }
 
 resource "aws_cloudwatch_metric_alarm" "this" {
@@ -69,6 +84,19 @@ resource "aws_cloudwatch_metric_alarm" "this" {
 
   lifecycle {
     ignore_changes = [actions_enabled]
+  }
+}
+
+# CloudWatch charges for a metric in the hours in which it has values, so this one costs nothing while no run waits.
+resource "aws_cloudwatch_log_metric_filter" "waiting" {
+  name           = "${local.prefix}_waiting"
+  log_group_name = aws_cloudwatch_log_group.this["agent"].name
+  pattern        = "\"runs wait for capacity\"" # WAITING in environments/run_terms.py
+
+  metric_transformation {
+    namespace = local.prefix
+    name      = local.waiting_metric
+    value     = "1"
   }
 }
 

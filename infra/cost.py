@@ -22,7 +22,7 @@ ZONES = 3
 """Zones of a network that is made; an interface endpoint is billed in each: https://aws.amazon.com/privatelink/pricing/"""
 ENDPOINTS = 7
 SECRETS = 2
-ALARMS = 3
+ALARMS = 4
 CLUSTER_METRICS, SERVICE_METRICS, FAMILY_METRICS = 13, 15, 10
 """What Container Insights reports of a cluster, a service, and a task definition family on Fargate, while a task runs.
 

@@ -10,7 +10,7 @@ resource "aws_sqs_queue" "task_events" {
   sqs_managed_sse_enabled    = true
   message_retention_seconds  = 4 * 24 * 60 * 60
   receive_wait_time_seconds  = 20
-  visibility_timeout_seconds = 30 # as long as another agent waits for one that died with a message in its hands
+  visibility_timeout_seconds = 30 # how long a message is hidden that an agent died with; agent/observer.py relies on it
 }
 
 resource "aws_sqs_queue" "dead_letters" {
@@ -46,8 +46,7 @@ resource "aws_cloudwatch_event_rule" "task_events" {
     source      = ["aws.ecs"]
     detail-type = ["ECS Task State Change"]
 
-    # A task on Fargate has seven states before, which only turn "Pending" into "InfrastructurePending" on Prefect's
-    # page. The observer takes one message at a time: with all of them a death would wait behind many starts.
+    # A task on Fargate has seven states before, of which nothing depends.
     detail = { clusterArn = [aws_ecs_cluster.this["workflows"].arn], lastStatus = ["STOPPED"] }
   })
 }

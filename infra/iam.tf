@@ -119,11 +119,11 @@ data "aws_iam_policy_document" "agent_task" {
     resources = [local.workflow_ecs_tasks]
   }
 
-  # The resource is where tasks run; on Fargate no instance is ever seen, its cluster is what counts.
+  # AWS evaluates it on "*", whatever its reference says of container instances; the cluster is what limits it.
   statement {
     sid       = "FindWorkflows"
     actions   = ["ecs:ListTasks"]
-    resources = ["arn:aws:ecs:${local.arn_suffix}:container-instance/${aws_ecs_cluster.this["workflows"].name}/*"]
+    resources = ["*"]
 
     condition {
       test     = "ArnEquals"
@@ -150,9 +150,13 @@ data "aws_iam_policy_document" "agent_task" {
     resources = [local.workflow_families]
   }
 
+  # AWS knows no resource for any of these.
   statement {
-    sid       = "ReadTaskDefinitions"
-    actions   = ["ecs:DescribeTaskDefinition"]
+    sid = "KeepTaskDefinitions"
+    actions = [
+      "ecs:DeregisterTaskDefinition", "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitionFamilies",
+      "ecs:ListTaskDefinitions",
+    ]
     resources = ["*"]
   }
 
@@ -170,14 +174,14 @@ data "aws_iam_policy_document" "agent_task" {
 
   statement {
     sid       = "ReadTaskEvents"
-    actions   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"]
+    actions   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueUrl", "sqs:ChangeMessageVisibility"]
     resources = [aws_sqs_queue.task_events.arn]
   }
 
   statement {
     sid       = "ReadLogsOfCrashedWorkflows"
-    actions   = ["logs:GetLogEvents"]
-    resources = ["${aws_cloudwatch_log_group.this["workflows"].arn}:log-stream:*"]
+    actions   = ["logs:FilterLogEvents", "logs:GetLogEvents"]
+    resources = [aws_cloudwatch_log_group.this["workflows"].arn, "${aws_cloudwatch_log_group.this["workflows"].arn}:log-stream:*"]
   }
 }
 

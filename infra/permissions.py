@@ -124,7 +124,7 @@ def _reads(environment: Environment) -> list[Document]:
         _allow("ReadTaskDefinitions", "ecs", "DescribeTaskDefinition", "*"),
         _allow("ReadTags", "ecs", "ListTagsForResource", name.definitions),
         _allow("FindLogs", "logs", "DescribeLogGroups", "*"),
-        _allow("ReadLogGroups", "logs", "ListTagsForResource", name.logs),
+        _allow("ReadLogGroups", "logs", "DescribeMetricFilters ListTagsForResource", name.logs),
         _allow("ReadRepository", "ecr", repository, name.agent_images),
         _allow("ReadRoles", "iam", roles, *name.roles),
         _allow("ReadRules", "events", "DescribeRule ListTagsForResource ListTargetsByRule", name.rules),
@@ -224,8 +224,8 @@ def _roles(environment: Environment) -> list[Document]:
 def _rest(environment: Environment) -> list[Document]:
     name = _Names(environment)
     logs = (
-        "AssociateKmsKey CreateLogGroup DeleteLogGroup DeleteRetentionPolicy DescribeLogStreams DisassociateKmsKey "
-        f"FilterLogEvents GetLogEvents PutRetentionPolicy {TAG}"
+        "AssociateKmsKey CreateLogGroup DeleteLogGroup DeleteMetricFilter DeleteRetentionPolicy DescribeLogStreams "
+        f"DisassociateKmsKey FilterLogEvents GetLogEvents PutMetricFilter PutRetentionPolicy {TAG}"
     )
     alarms = "DeleteAlarms DisableAlarmActions EnableAlarmActions PutMetricAlarm"
     by_secrets = {

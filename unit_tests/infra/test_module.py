@@ -37,6 +37,7 @@ WRITTEN_OVER = {
     *("aws_ecr_lifecycle_policy", "aws_ecs_cluster_capacity_providers", "aws_iam_role_policy"),
     *("aws_iam_role_policy_attachment", "aws_sqs_queue_policy", "aws_sqs_queue_redrive_policy"),
     "aws_sqs_queue_redrive_allow_policy",
+    "aws_cloudwatch_log_metric_filter",
     "aws_ecs_task_definition",  # another revision, of which only the newest is used
 }
 """What AWS makes once only, however often it is asked to."""
