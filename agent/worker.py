@@ -135,7 +135,7 @@ class Agent(ECSWorker):
             await prefect_states.propose(self.client, flow_run.id, Crashed(message=f"Not started: {error}"))
         except NotStartedError:
             pass
-        except refusals.NoAnswerError as error:
+        except (refusals.RefusedError, refusals.NoAnswerError) as error:
             message = f"AWS did not answer: {error}. The run is started when it does."
             await prefect_states.propose(self.client, flow_run.id, prefect_states.rescheduled(message))
         finally:
