@@ -20,6 +20,7 @@ import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS
 from prefect.states import Crashed
 from prefect.utilities.processutils import setup_signal_handlers_worker
@@ -107,14 +108,19 @@ class Agent(ECSWorker):
             return usual
         read_at, name = self._providers.get(flow_run.deployment_id, (float("-inf"), usual))
         if time.monotonic() - read_at > REMEMBERED_SECONDS:
-            deployment = await self.client.read_deployment(flow_run.deployment_id)
-            name = str((deployment.job_variables or {}).get("capacity_provider") or usual)
+            name = usual
+            with contextlib.suppress(ObjectNotFound):  # it was deleted, and its run soon is
+                deployment = await self.client.read_deployment(flow_run.deployment_id)
+                name = str((deployment.job_variables or {}).get("capacity_provider") or usual)
             self._providers[flow_run.deployment_id] = time.monotonic(), name
         return name
 
     async def _let_wait(self, flow_run: "FlowRun", provider: str) -> None:
         """Put a run back into its place in the queue, with what it waits for."""
-        now = await self.client.read_flow_run(flow_run.id)
+        try:
+            now = await self.client.read_flow_run(flow_run.id)
+        except ObjectNotFound:
+            return
         if now.state and (now.state.is_pending() or now.state.is_scheduled()):
             message = f"The run {self._capacity.explain(provider)}. It is started when AWS has room."
             await prefect_states.propose(self.client, now.id, prefect_states.awaiting_capacity(now, message))
