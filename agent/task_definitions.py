@@ -96,7 +96,8 @@ class Revisions:
         """
         content = hashlib.sha256(json.dumps(normalised(definition), sort_keys=True).encode()).hexdigest()
         with self._locks[definition["family"]]:
-            arn = self._known[content][0] if content in self._known else _newest(ecs, definition)
+            known = self._known.get(content)
+            arn = known[0] if known else _newest(ecs, definition)
             if not arn:
                 arn = _register(ecs, definition)
                 self._deregister_others(ecs, definition["family"], arn)
@@ -105,11 +106,12 @@ class Revisions:
 
     def forget(self, arn: str) -> None:
         """Forget a revision that AWS does not start any more."""
-        self._known = {content: each for content, each in self._known.items() if each[0] != arn}
+        for content in [content for content, each in list(self._known.items()) if each[0] == arn]:
+            self._known.pop(content, None)
 
     def _deregister_others(self, ecs: Any, family: str, newest: str) -> None:
         lately = self._clock() - KEPT_SECONDS
-        kept = {newest, *(arn for arn, used in self._known.values() if used > lately)}
+        kept = {newest, *(arn for arn, used in list(self._known.values()) if used > lately)}
         try:
             for arn in active_revisions(ecs, family):
                 if arn not in kept:
