@@ -41,6 +41,7 @@ class Provider:
         retry_at: when to try again, in seconds of the clock.
         allowed: how many runs may be tried at a time.
         trying: runs that are tried now, and since when.
+        accepted: runs that were taken since it last refused; their tasks may still find no room.
     """
 
     refuses: bool = False
@@ -51,6 +52,7 @@ class Provider:
     retry_at: float = 0.0
     allowed: int = 1
     trying: dict[uuid.UUID, float] = dataclasses.field(default_factory=dict)
+    accepted: set[uuid.UUID] = dataclasses.field(default_factory=set)
 
 
 class Capacity:
@@ -92,7 +94,7 @@ class Capacity:
     def refuse(self, name: str, run: uuid.UUID, reason: str) -> None:
         """Note that a provider refused a run; of runs that were tried at the same time, the first one counts."""
         provider, now = self._providers[name], self._clock()
-        if provider.refuses and run not in provider.trying:
+        if provider.refuses and run not in provider.trying and run not in provider.accepted:
             return
         if now - provider.refused_at > FORGOTTEN_AFTER_SECONDS:
             provider.refusals = 0
@@ -102,7 +104,7 @@ class Capacity:
         provider.refusals += 1
         pause = min(FIRST_PAUSE_SECONDS * 2 ** (provider.refusals - 1), LONGEST_PAUSE_SECONDS)
         provider.retry_at = now + pause * JITTER.uniform(0.75, 1.25)
-        provider.allowed, provider.trying = 1, {}
+        provider.allowed, provider.trying, provider.accepted = 1, {}, set()
 
     def taken(self, name: str, run: uuid.UUID) -> None:
         """Note that a provider took a run: twice as many may be tried next."""
@@ -110,6 +112,7 @@ class Capacity:
         if not provider.refuses:
             return
         provider.trying.pop(run, None)
+        provider.accepted.add(run)
         provider.allowed *= 2
         provider.refuses = provider.allowed < ALL_AT_ONCE
 
