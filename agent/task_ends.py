@@ -19,7 +19,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from agent import attempts, causes, prefect_states, remains, task_log
-from agent.capacity import Capacity
+from agent.capacity import ON_DEMAND, Capacity
 from environments.run_terms import ATTEMPT_TAG, AWAITING_RESTART, NOT_RESTARTED, RESTARTS_TAG, RUN_TAG
 
 LAST_LINES = 20
@@ -86,7 +86,7 @@ def needs_a_task(run: FlowRun) -> bool:
 
 async def _wait(client: PrefectClient, run: FlowRun, task: Mapping[str, Any], capacity: Capacity) -> None:
     """Let a run wait whose task could not be started for want of capacity."""
-    provider = str(task.get("capacityProviderName") or "Fargate")
+    provider = str(task.get("capacityProviderName") or ON_DEMAND)
     capacity.refuse(provider, run.id, causes.facts(task))
     message = f"The run {capacity.explain(provider)}. It is started when AWS has room."
     await prefect_states.propose(client, run.id, prefect_states.awaiting_capacity(run, message), task["taskArn"])
