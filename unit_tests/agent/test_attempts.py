@@ -54,6 +54,32 @@ def test_next_attempt_has_another_name(before: tuple[str, ...]) -> None:
     assert len({_name(*first), _name(*second), _name(*third)}) == 3
 
 
+@pytest.mark.parametrize("before", ["SCHEDULED:AwaitingCapacity", "SCHEDULED:AwaitingRetry"])
+def test_run_that_aws_refused_is_at_another_attempt_and_one_that_was_only_scheduled_is_not(before: str) -> None:
+    states = ("SCHEDULED", "PENDING", before, "PENDING")
+
+    assert _name(*states) == f"{RUN}-{int(before.endswith('AwaitingCapacity'))}"
+    assert _name(*states, before, "PENDING") == f"{RUN}-{2 * before.endswith('AwaitingCapacity')}"
+
+
+def test_run_that_waits_for_capacity_is_still_at_the_attempt_that_was_refused() -> None:
+    assert _name("SCHEDULED", "PENDING", "SCHEDULED:AwaitingCapacity") == f"{RUN}-0"
+
+
+@pytest.mark.parametrize(
+    ("states", "number"),
+    [
+        ((), 0),
+        (("SCHEDULED",), 0),
+        (("SCHEDULED", "PENDING", "RUNNING", "CRASHED"), 0),
+        (("SCHEDULED", "PENDING", "RUNNING", "CRASHED", "SCHEDULED:AwaitingRestart", "PENDING"), 2),
+        (("SCHEDULED", "PENDING", "SCHEDULED:AwaitingCapacity", "SCHEDULED:AwaitingCapacity", "PENDING"), 2),
+    ],
+)
+def test_number_is_0_for_the_first_attempt(states: tuple[str, ...], number: int) -> None:
+    assert attempts.number(states_of(*states)) == number
+
+
 def test_order_in_which_prefect_tells_states_does_not_matter() -> None:
     states = states_of("SCHEDULED", "PENDING", "RUNNING", "CRASHED", "SCHEDULED", "PENDING", "RUNNING")
 
