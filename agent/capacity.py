@@ -107,13 +107,13 @@ class Capacity:
         provider.allowed, provider.trying, provider.accepted = 1, {}, set()
 
     def taken(self, name: str, run: uuid.UUID) -> None:
-        """Note that a provider took a run: twice as many may be tried next."""
+        """Note that a provider took a run: one more may be tried at a time, so twice as many when all were taken."""
         provider = self._providers[name]
         if not provider.refuses:
             return
         provider.trying.pop(run, None)
         provider.accepted.add(run)
-        provider.allowed *= 2
+        provider.allowed += 1
         provider.refuses = provider.allowed < ALL_AT_ONCE
 
     def given_up(self, run: uuid.UUID) -> None:
@@ -125,4 +125,4 @@ class Capacity:
         """Say what runs of a provider wait for, and since when."""
         provider = self._providers[name]
         since = f" since {provider.since:%Y-%m-%d %H:%M:%S} UTC" if provider.since else ""
-        return f"waits for capacity of {name}{since}: {provider.reason}"
+        return f"waits for capacity of {name}{since}: {provider.reason.rstrip('.')}"

@@ -89,8 +89,13 @@ def move_to_definition(environment: Mapping[str, str], command: str) -> list[str
             break
         moving.append(name)
         del staying[name]
+    if _overrides_length(staying, command) > OVERRIDES_CHARACTERS:
+        raise NeverStartsError(
+            f"its command is too long for AWS, which takes {OVERRIDES_CHARACTERS} characters. To do: make the command "
+            "of the deployment shorter."
+        )
     size = sum(_size(name, environment) for name in moving)
-    if size > DEFINITION_BYTES - ROOM_FOR_THE_REST or _overrides_length(staying, command) > OVERRIDES_CHARACTERS:
+    if size > DEFINITION_BYTES - ROOM_FOR_THE_REST:
         raise NeverStartsError(
             f"its environment variables are too large for AWS: {size // 1024} KiB of at most "
             f"{(DEFINITION_BYTES - ROOM_FOR_THE_REST) // 1024}. To do: keep large values in a file, in S3 or in a "

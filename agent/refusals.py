@@ -25,6 +25,10 @@ class StaleError(Exception):
     """The revision of the task definition was deregistered meanwhile."""
 
 
+class NotYetKnownError(Exception):
+    """AWS does not know the revision yet: it was registered a moment ago."""
+
+
 NEVER = ("MISSING", "INACTIVE", "ATTRIBUTE", "LOCATION")
 """Reasons of `failures` that do not pass; all others are about capacity, quotas and AWS's own agents."""
 THROTTLED = ("Throttling", "TooManyRequests", "RequestLimitExceeded", "SlowDown", "LimitExceeded", "Rate exceeded")
@@ -77,6 +81,8 @@ def of_error(error: Exception) -> Exception:
     words = f"{code}: {message}"
     if "TaskDefinition is inactive" in message:
         return StaleError(words)
+    if message.startswith("TaskDefinition not found"):
+        return NotYetKnownError(words)
     if CONCURRENT in message or _has(THROTTLED, words) or _has(SCARCE, message):
         return RefusedError(words)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)

@@ -50,10 +50,20 @@ def same(wanted: Mapping[str, Any], registered: Mapping[str, Any]) -> bool:
 def normalised(definition: Mapping[str, Any]) -> dict[str, Any]:
     """Return a task definition without what AWS adds, and with its unordered lists in one order."""
     own = {name: value for name, value in definition.items() if name not in GIVEN_BY_AWS}
-    # The only field of which the default is not nothing.
-    containers = [{"essential": True, **container} for container in own.get("containerDefinitions") or []]
+    containers = [_with_defaults(container) for container in own.get("containerDefinitions") or []]
     found: dict[str, Any] = _without_defaults({**own, "containerDefinitions": containers})
     return found
+
+
+def _with_defaults(container: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a container definition with what AWS fills in that is not nothing."""
+    ports = [
+        {"protocol": "tcp", "hostPort": port.get("containerPort"), **port}
+        for port in container.get("portMappings") or []
+    ]
+    check = container.get("healthCheck")
+    health = {"interval": 30, "timeout": 5, "retries": 3, **check} if check else None
+    return {"essential": True, **container, "portMappings": ports, "healthCheck": health}
 
 
 def _without_defaults(value: Any, name: str = "") -> Any:

@@ -45,6 +45,8 @@ REMEMBERED_SECONDS = 60.0
 """How long the job variables of a deployment are remembered while its runs wait."""
 MARKED_AT_ONCE = 20
 """Runs that are marked as waiting each time the agent asks for work."""
+PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)
+"""AWS may take a moment until it knows a new revision everywhere: https://github.com/remind101/empire/issues/353."""
 ONE_ATTEMPT = ("CREATE_TASK_RUN_MAX_ATTEMPTS", "REGISTER_TASK_DEFINITION_MAX_ATTEMPTS")
 """Settings of Prefect's own retries, which know nothing of why AWS refused."""
 
@@ -141,7 +143,7 @@ class Agent(ECSWorker):
             await prefect_states.propose(self.client, flow_run.id, Crashed(message=f"Not started: {error}"))
         except NotStartedError:
             pass
-        except (refusals.RefusedError, refusals.NoAnswerError) as error:
+        except (refusals.RefusedError, refusals.NoAnswerError, refusals.StaleError, refusals.NotYetKnownError) as error:
             message = f"AWS did not answer: {error}. The run is started when it does."
             await prefect_states.propose(self.client, flow_run.id, prefect_states.rescheduled(message))
         finally:
@@ -243,10 +245,14 @@ class Agent(ECSWorker):
     def _prepare_and_create_task(
         self, logger: logging.Logger, ecs_client: Any, configuration: ECSJobConfiguration, flow_run: "FlowRun"
     ) -> Any:
-        try:
-            return super()._prepare_and_create_task(logger, ecs_client, configuration, flow_run)
-        except refusals.StaleError:  # another agent, or somebody, has deregistered the revision
-            return super()._prepare_and_create_task(logger, ecs_client, configuration, flow_run)
+        for pause in PAUSES_SECONDS:
+            try:
+                return super()._prepare_and_create_task(logger, ecs_client, configuration, flow_run)
+            except refusals.StaleError:  # another agent, or somebody, has deregistered the revision
+                continue
+            except refusals.NotYetKnownError:
+                time.sleep(pause)
+        return super()._prepare_and_create_task(logger, ecs_client, configuration, flow_run)
 
     def _create_task_run(self, ecs_client: Any, task_run_request: dict[str, Any]) -> Any:
         """Start the task, unless one has been started for this attempt: then that is the one."""

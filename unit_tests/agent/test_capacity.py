@@ -80,9 +80,7 @@ def test_pauses_double_with_each_refusal_up_to_five_minutes(providers: Capacity,
     for _ in range(9):
         began = clock.now
         providers.refuse(ON_DEMAND, RUNS[0], REASON)
-        clock.now = next(
-            now for now in itertools.count(began, 0.5) if _admitted_at(providers, clock, now)
-        )
+        clock.now = next(now for now in itertools.count(began, 0.5) if _admitted_at(providers, clock, now))
         pauses.append(clock.now - began)
 
     assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]

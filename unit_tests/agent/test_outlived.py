@@ -65,7 +65,9 @@ def _stop_all(prefect: FakePrefect, ecs: FakeEcs) -> None:
 
 
 def test_only_tasks_that_outlived_their_run_are_stopped(prefect: FakePrefect, ecs: FakeEcs) -> None:
-    failed, at_work, deleted, starting = (prefect.add(*states) for states in ((*RUNNING, "FAILED"), RUNNING, RUNNING, RUNNING[:2]))
+    failed, at_work, deleted, starting = (
+        prefect.add(*states) for states in ((*RUNNING, "FAILED"), RUNNING, RUNNING, RUNNING[:2])
+    )
     prefect.delete(deleted)
     arns = {run: ecs.start(f"{run}-0") for run in (failed, at_work, deleted, starting)}
     foreign = ecs.start(f"{uuid.uuid4()}-0", **{"prefect.io/flow-run-id": ""})

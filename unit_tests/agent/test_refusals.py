@@ -19,7 +19,9 @@ ENDPOINT = {"endpoint_url": "https://ecs.eu-west-1.amazonaws.com"}
 
 def _failures(*reasons: str, detail: str = "") -> list[dict[str, Any]]:
     more = {"detail": detail} if detail else {}
-    return [{"arn": "arn:aws:ecs:eu-west-1:123456789012:container-instance/1", "reason": each, **more} for each in reasons]
+    return [
+        {"arn": "arn:aws:ecs:eu-west-1:123456789012:container-instance/1", "reason": each, **more} for each in reasons
+    ]
 
 
 def _client_error(code: str, message: str = "", status: int = 400, operation: str = "RunTask") -> ClientError:
