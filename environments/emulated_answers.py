@@ -15,6 +15,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 CONTAINER_DEFAULTS: dict[str, Any] = {
@@ -35,6 +36,7 @@ DESCRIBED_AT_ONCE = 100
 """https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html"""
 UNKNOWN_DEFINITION = "Unable to describe task definition."
 """https://github.com/hashicorp/terraform/pull/12609"""
+REMEMBERED_SECONDS = 3600
 CAPABILITY = "com.amazonaws.ecs.capability"
 
 
@@ -48,6 +50,8 @@ def answer_as_aws(ecs: Any) -> None:
     for action in ("RegisterTaskDefinition", "DescribeTaskDefinition", "DeregisterTaskDefinition"):
         ecs._ACTION_MAP[action] = _with_full_definition(ecs, action, ecs._ACTION_MAP[action])
     describe_tasks_in_full(ecs)
+    list_tasks_by_desired_status(ecs)
+    forget_stopped_tasks(ecs)
 
 
 def describe_active_revisions(ecs: Any) -> None:
@@ -157,7 +161,9 @@ def describe_tasks_in_full(ecs: Any) -> None:
     def sanitize_in_full(value: Any) -> Any:
         clean = sanitize(value)
         is_task = isinstance(clean, dict) and "taskArn" in clean and "clusterArn" in clean
-        return full_task(clean, value.get("_network_mode") == "awsvpc") if is_task else clean
+        if not is_task:
+            return clean
+        return full_task({**clean, **being_stopped(value)}, value.get("_network_mode") == "awsvpc")
 
     def describe_some(data: dict[str, Any]) -> Any:
         asked = data.get("tasks") or []
@@ -174,6 +180,68 @@ def describe_tasks_in_full(ecs: Any) -> None:
 
     ecs._sanitize = sanitize_in_full
     ecs._ACTION_MAP["DescribeTasks"] = describe_some
+
+
+def being_stopped(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that StopTask sets at once, while the containers of the task still run; none without a StopTask.
+
+    Source: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html
+
+    Args:
+        task: the task as the emulator keeps it; `_stopping` holds reason, stop code and time of the first StopTask.
+    """
+    if not task.get("_stopping"):
+        return {}
+    reason, code, moment = task["_stopping"]
+    return {"desiredStatus": "STOPPED", "stoppedReason": reason, "stopCode": code, "stoppingAt": moment}
+
+
+def list_tasks_by_desired_status(ecs: Any) -> None:
+    """Let ListTasks list a task that is being stopped among the stopped ones, as its desired status is STOPPED.
+
+    Source: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html, `desiredStatus`
+    """
+    handle = ecs._ACTION_MAP["ListTasks"]
+
+    def all_of(data: Mapping[str, Any], status: str) -> list[str]:
+        everything = {**data, "desiredStatus": status, "maxResults": len(ecs._tasks) + 1, "nextToken": None}
+        arns: list[str] = json.loads(handle(everything)[2])["taskArns"]
+        return [arn for arn in arns if (task := ecs._tasks.get(arn)) and not _forgotten(task)]
+
+    def list_tasks(data: dict[str, Any]) -> Any:
+        running = all_of(data, "RUNNING")
+        stopping = [arn for arn in running if ecs._tasks[arn].get("_stopping")]
+        stopped = data.get("desiredStatus", "RUNNING") == "STOPPED"
+        found = all_of(data, "STOPPED") + stopping if stopped else [arn for arn in running if arn not in stopping]
+        begin, size = (
+            int(data.get("nextToken") or 0),
+            min(data.get("maxResults") or DESCRIBED_AT_ONCE, DESCRIBED_AT_ONCE),
+        )
+        more = {"nextToken": str(begin + size)} if begin + size < len(found) else {}
+        return ecs.json_response({"taskArns": found[begin : begin + size], **more})
+
+    ecs._ACTION_MAP["ListTasks"] = list_tasks
+
+
+def forget_stopped_tasks(ecs: Any) -> None:
+    """Let ECS not know a task any more that stopped an hour ago.
+
+    Source: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-errors.html
+    """
+    resolve = ecs._resolve_task
+
+    def resolve_remembered(reference: str, *cluster: str) -> Any:
+        task = resolve(reference, *cluster)
+        return None if task and _forgotten(task) else task
+
+    ecs._resolve_task = resolve_remembered
+
+
+def _forgotten(task: Mapping[str, Any]) -> bool:
+    if not task.get("stoppedAt"):
+        return False
+    stopped = datetime.fromisoformat(task["stoppedAt"].replace("Z", "+00:00"))
+    return (datetime.now(UTC) - stopped).total_seconds() > REMEMBERED_SECONDS
 
 
 def full_task(task: Mapping[str, Any], awsvpc: bool) -> dict[str, Any]:

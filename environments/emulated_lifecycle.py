@@ -3,6 +3,7 @@
 - every state change is told to EventBridge;
 - a container's health check is run: a service calls a task steady when it is healthy, and replaces it when it is not;
 - StopTask lets containers end by themselves first, and their exit codes are the true ones;
+- a task that its service stops has the stop code and reason of the service scheduler;
 - a task on Fargate Spot can be interrupted, by a StopTask whose reason says so;
 - a container that was killed for its memory says so;
 - containers go when their task has ended;
@@ -16,7 +17,10 @@ import json
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
+
+from environments.emulated_answers import being_stopped
 
 SPOT_INTERRUPTION = "Your Spot Task was interrupted."
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
@@ -29,6 +33,15 @@ LONG_SECONDS = 3600
 CONNECTIONS = 200
 """To the Docker engine: one for each container that is waited for."""
 TOKENS = 10_000
+SCHEDULER_REASONS = (
+    "Service scaling down",
+    "Service deleted",
+    "Task definition updated",
+    "Deployment completed",
+    "Deployment capacity limit",
+    "Deployment taken back",
+)
+"""Why the emulator, and emulated_rollouts.py, stop tasks of a service."""
 WORDS = {"Essential container exited": "Essential container in task exited"}
 """The emulator's reason for the end of a task, and the one of AWS."""
 NOT_STARTED = "ResourceInitializationError: unable to pull image or start container: "
@@ -47,12 +60,13 @@ def live_as_on_aws(ecs: Any, eventbridge: Any) -> None:
     ecs._docker = docker.from_env(timeout=ecs._DOCKER_TIMEOUT, max_pool_size=CONNECTIONS)
     remember_how_to_watch(ecs)
     end_with_true_reasons(ecs)
-    stop_gently(ecs)
+    tell = teller(ecs, eventbridge)
+    stop_gently(ecs, tell)
     check_health(ecs)
     wait_for_exits(ecs)
     remove_ended_containers(ecs)
     start_once_per_token(ecs)
-    tell_of_changes(ecs, eventbridge)
+    tell_of_changes(ecs, tell)
 
 
 def remember_how_to_watch(ecs: Any) -> None:
@@ -68,14 +82,14 @@ def remember_how_to_watch(ecs: Any) -> None:
     ecs._start_task_worker = start_task
 
 
-def tell_of_changes(ecs: Any, eventbridge: Any) -> None:
-    """Send each state change of a task to the rules of EventBridge.
+def teller(ecs: Any, eventbridge: Any) -> Callable[[dict[str, Any], str], None]:
+    """Return a function that sends a state of a task to the rules of EventBridge.
 
     Source: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_task_events.html
     """
 
     def tell(task: dict[str, Any], status: str) -> None:
-        detail = {**ecs._sanitize(task), "lastStatus": status, "updatedAt": ecs._iso()}
+        detail = {**ecs._sanitize(task), **being_stopped(task), "lastStatus": status, "updatedAt": ecs._iso()}
         detail.pop("tags", None)
         eventbridge._dispatch_event(
             {
@@ -90,6 +104,12 @@ def tell_of_changes(ecs: Any, eventbridge: Any) -> None:
                 "Region": ecs.get_region(),
             }
         )
+
+    return tell
+
+
+def tell_of_changes(ecs: Any, tell: Callable[[dict[str, Any], str], None]) -> None:
+    """Send each state change of a task."""
 
     def telling(mark: Any, *statuses: str) -> Any:
         def marked(task_arn: str, task: Any, *arguments: Any, **options: Any) -> Any:
@@ -114,7 +134,12 @@ def end_with_true_reasons(ecs: Any) -> None:
     mark = ecs._mark_task_stopped
 
     def mark_stopped(task_arn: str, task: Any, reason: str, stop_code: str, exit_code: int | None = None) -> Any:
-        reason, stop_code = task.get("_stopping") or (_as_aws_says(reason), stop_code)
+        if reason in SCHEDULER_REASONS:
+            reason = f"Scaling activity initiated by (deployment {task.get('_deployment_id')})"
+            stop_code = "ServiceSchedulerInitiated"
+        reason, stop_code = (task.get("_stopping") or (_as_aws_says(reason), stop_code))[:2]
+        if not task.get("startedAt"):
+            exit_code = None  # its containers never ran
         for container, docker_id in zip(task["containers"], task.get("_docker_ids") or [], strict=False):
             if killed_for_memory(ecs._get_docker(), docker_id):
                 container["reason"] = OUT_OF_MEMORY
@@ -140,8 +165,11 @@ def killed_for_memory(docker_client: Any, container_id: str) -> bool:
     return False
 
 
-def stop_gently(ecs: Any) -> None:
+def stop_gently(ecs: Any, tell: Callable[[dict[str, Any], str], None]) -> None:
     """Let StopTask answer at once, and the containers of a workflow end by themselves before they are killed.
+
+    That the task is to stop is sent to EventBridge at once, which is how a Spot interruption is announced:
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-capacity-providers.html
 
     The emulator's own way stays for the tasks of services: it calls those stopped first, and its rollouts rely on that.
     """
@@ -155,10 +183,11 @@ def stop_gently(ecs: Any) -> None:
         interrupted = reason.startswith(SPOT_INTERRUPTION[:-1]) and task.get("capacityProviderName") == "FARGATE_SPOT"
         with ecs.resource_lock("ecs-task", task["taskArn"]):
             first = "_stopping" not in task
-            task.setdefault("_stopping", [reason, "SpotInterruption" if interrupted else "UserInitiated"])
+            task.setdefault("_stopping", [reason, "SpotInterruption" if interrupted else "UserInitiated", ecs._iso()])
         if first:
+            tell(task, "RUNNING")
             ecs.spawn_background(_stop_containers, ecs, task, thread_name="stop-task")
-        return ecs.json_response({"task": {**ecs._sanitize(task), "desiredStatus": "STOPPED", "stoppedReason": reason}})
+        return ecs.json_response({"task": {**ecs._sanitize(task), **being_stopped(task)}})
 
     ecs._stop_task = ecs._ACTION_MAP["StopTask"] = stop_task
 

@@ -10,6 +10,7 @@ import json
 import re
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -26,7 +27,9 @@ MOST_TAGS = 50
 """https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html, for these and the characters below"""
 TAG_KEY_CHARACTERS = 128
 TAG_VALUE_CHARACTERS = 256
-TAG_TEXT = re.compile(r"[\w\s.:/=+\-@]*")
+TAG_CATEGORIES = "LZN"
+"""Of Unicode: letters, separators and numbers."""
+TAG_PUNCTUATION = "_.:/=+-@"
 TASKS_AT_ONCE = 10
 TOKEN = re.compile(r"[!-~]{1,64}")
 """https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html, `clientToken`"""
@@ -240,10 +243,14 @@ def tag_refusals(data: Mapping[str, Any]) -> Iterator[Refusal]:
         key, value = str(tag.get("key", "")), str(tag.get("value", ""))
         if key.lower().startswith("aws:") or value.lower().startswith("aws:"):
             yield "InvalidParameterException", f"The prefix aws: of tag '{key}' is reserved for AWS."
-        if not 1 <= len(key) <= TAG_KEY_CHARACTERS or not TAG_TEXT.fullmatch(key):
+        if not 1 <= len(key) <= TAG_KEY_CHARACTERS or not _for_tags(key):
             yield "InvalidParameterException", f"Invalid tag key: '{key}'."
-        if len(value) > TAG_VALUE_CHARACTERS or not TAG_TEXT.fullmatch(value):
+        if len(value) > TAG_VALUE_CHARACTERS or not _for_tags(value):
             yield "InvalidParameterException", f"Invalid value of tag '{key}'."
+
+
+def _for_tags(text: str) -> bool:
+    return all(unicodedata.category(one)[0] in TAG_CATEGORIES or one in TAG_PUNCTUATION for one in text)
 
 
 def _compact(value: Any) -> str:

@@ -1,6 +1,7 @@
 """What the emulated ECS answers, in the emulator's real module."""
 
 import copy
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -184,3 +185,43 @@ def test_a_task_that_ecs_does_not_know_is_missing(ecs: Any) -> None:
 
     assert (status, answer["tasks"]) == (200, [])
     assert answer["failures"] == [{"arn": arn, "reason": "MISSING"}]
+
+
+def test_a_task_that_is_being_stopped_is_to_be_stopped_and_still_runs(ecs: Any) -> None:
+    arn = _task(ecs)["taskArn"]
+    stopping = "2026-01-02T03:04:05Z"
+    ecs._tasks[arn]["_stopping"] = ["enough", "UserInitiated", stopping]
+    (task,) = call(ecs, "DescribeTasks", cluster=CLUSTER, tasks=[arn])[1]["tasks"]
+
+    assert (task["lastStatus"], task["desiredStatus"]) == ("RUNNING", "STOPPED")
+    assert (task["stopCode"], task["stoppedReason"], task["stoppingAt"]) == ("UserInitiated", "enough", stopping)
+    assert "stoppedAt" not in task
+    assert call(ecs, "ListTasks", cluster=CLUSTER)[1] == {"taskArns": []}
+    assert call(ecs, "ListTasks", cluster=CLUSTER, desiredStatus="STOPPED")[1] == {"taskArns": [arn]}
+
+
+def test_tasks_are_listed_page_by_page(ecs: Any) -> None:
+    call(ecs, "RegisterTaskDefinition", **definition())
+    started = {call(ecs, "RunTask", **run_request())[1]["tasks"][0]["taskArn"] for _ in range(5)}
+    pages, token = [], None
+    while token or not pages:
+        page = call(ecs, "ListTasks", cluster=CLUSTER, maxResults=2, nextToken=token)[1]
+        pages.append(page["taskArns"])
+        token = page.get("nextToken")
+
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert {arn for page in pages for arn in page} == started
+
+
+def test_a_task_is_forgotten_an_hour_after_it_stopped(ecs: Any) -> None:
+    stopped, old = _task(ecs)["taskArn"], _task(ecs)["taskArn"]
+    for arn in (stopped, old):
+        call(ecs, "StopTask", cluster=CLUSTER, task=arn)
+    for arn, seconds in ((stopped, 3590), (old, 3610)):
+        moment = datetime.now(UTC) - timedelta(seconds=seconds)
+        ecs._tasks[arn]["stoppedAt"] = moment.isoformat().replace("+00:00", "Z")
+    answer = call(ecs, "DescribeTasks", cluster=CLUSTER, tasks=[stopped, old])[1]
+
+    assert [task["taskArn"] for task in answer["tasks"]] == [stopped]
+    assert answer["failures"] == [{"arn": old, "reason": "MISSING"}]
+    assert call(ecs, "ListTasks", cluster=CLUSTER, desiredStatus="STOPPED")[1]["taskArns"] == [stopped]

@@ -63,6 +63,7 @@ class Ecs:
         self.task, self._tasks = task, {ARN: task}
         self.answers = self.failures = 0
         self.healthy: list[str] = []
+        self.exit_codes: list[int | None] = []
         self.threads: list[threading.Thread] = []
         self._docker: Any = None
         self._ACTION_MAP = {"RunTask": self._run_task, "StopTask": self._stop_task}
@@ -86,7 +87,8 @@ class Ecs:
     def _mark_task_running(self, _: str, task: dict[str, Any]) -> bool:
         return self._becomes(task, "RUNNING")
 
-    def _mark_task_stopped(self, _: str, task: dict[str, Any], reason: str, code: str, __: int | None = None) -> bool:
+    def _mark_task_stopped(self, _: str, task: dict[str, Any], reason: str, code: str, exit: int | None = None) -> bool:
+        self.exit_codes.append(exit)
         task.update(stoppedReason=reason, stopCode=code)
         return self._becomes(task, "STOPPED")
 
@@ -331,3 +333,31 @@ def test_another_request_with_the_same_token_is_refused_and_names_the_task(ecs: 
     assert status == 400
     assert json.loads(body)["__type"] == "ConflictException"
     assert json.loads(body)["resourceIds"] == [ARN]
+
+
+def test_a_task_that_is_to_stop_is_announced_before_it_stops(ecs: Any, events: list[dict[str, Any]]) -> None:
+    _start(ecs)
+    events.clear()
+    ecs._stop_task({"task": ARN, "reason": SPOT_INTERRUPTION})
+    ecs._stop_task({"task": ARN, "reason": SPOT_INTERRUPTION})
+    (announced,) = [json.loads(event["Detail"]) for event in events]
+
+    assert (announced["lastStatus"], announced["desiredStatus"]) == ("RUNNING", "STOPPED")
+    assert (announced["stopCode"], announced["stoppedReason"]) == ("SpotInterruption", SPOT_INTERRUPTION)
+
+
+@pytest.mark.parametrize("reason", emulated_lifecycle.SCHEDULER_REASONS)
+def test_a_task_that_its_service_stops_says_so_in_the_words_of_aws(ecs: Any, reason: str) -> None:
+    ecs.task["_deployment_id"] = "ecs-svc/1"
+    ecs._mark_task_stopped(ARN, ecs.task, reason, "UserInitiated")
+
+    assert ecs.task["stopCode"] == "ServiceSchedulerInitiated"
+    assert ecs.task["stoppedReason"] == "Scaling activity initiated by (deployment ecs-svc/1)"
+
+
+@pytest.mark.parametrize(("started", "exit_code"), [(None, None), ("2026-01-01T00:00:00Z", 0)])
+def test_containers_that_never_ran_have_no_exit_code(ecs: Any, started: str | None, exit_code: int | None) -> None:
+    ecs.task["startedAt"] = started
+    ecs._mark_task_stopped(ARN, ecs.task, "enough", "UserInitiated", 0)
+
+    assert ecs.exit_codes == [exit_code]

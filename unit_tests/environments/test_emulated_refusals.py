@@ -177,6 +177,7 @@ def test_two_registrations_of_one_family_at_a_time_are_too_many(ecs: Any, monkey
         ({"tags": [{"key": "a,b"}]}, INVALID, "Invalid tag key: 'a,b'."),
         ({"tags": [{"key": "x", "value": "y" * 257}]}, INVALID, "Invalid value of tag 'x'."),
         ({"tags": [{"key": "x", "value": "50%"}]}, INVALID, "Invalid value of tag 'x'."),
+        ({"tags": [{"key": "x", "value": "two\nlines"}]}, INVALID, "Invalid value of tag 'x'."),
         ({"tags": [{"key": "x"}, {"key": "x"}]}, INVALID, "Duplicate tag keys found."),
     ],
 )
@@ -196,7 +197,7 @@ def test_a_task_that_aws_does_not_start_is_refused(ecs: Any, changes: dict[str, 
     [
         {},
         {"overrides": {"cpu": "512", "memory": "1024"}},
-        {"tags": [*_tags(49), {"key": "x" * 128, "value": "ü +-=._:/@" + "y" * 246}], "count": 10},
+        {"tags": [*_tags(49), {"key": "x" * 128, "value": "日 +-=._:/@" + "y" * 246}], "count": 10},
         {"clientToken": "!" * 64, "startedBy": "x" * 128},
     ],
 )
