@@ -119,8 +119,8 @@ def full_definition(stored: Mapping[str, Any]) -> dict[str, Any]:
     return definition
 
 
-def _container(given: Mapping[str, Any], awsvpc: bool) -> dict[str, Any]:
-    container = {**copy.deepcopy(CONTAINER_DEFAULTS), **given}
+def _container(registered: Mapping[str, Any], awsvpc: bool) -> dict[str, Any]:
+    container = {**copy.deepcopy(CONTAINER_DEFAULTS), **registered}
     container["portMappings"] = [
         {"protocol": "tcp", **({"hostPort": port["containerPort"]} if awsvpc else {}), **port}
         for port in container["portMappings"]
@@ -163,7 +163,8 @@ def describe_tasks_in_full(ecs: Any) -> None:
         is_task = isinstance(clean, dict) and "taskArn" in clean and "clusterArn" in clean
         if not is_task:
             return clean
-        return full_task({**clean, **being_stopped(value)}, value.get("_network_mode") == "awsvpc")
+        subnet = value.get("_subnet") if value.get("_network_mode") == "awsvpc" else None
+        return full_task({**clean, **being_stopped(value)}, subnet)
 
     def describe_some(data: dict[str, Any]) -> Any:
         asked = data.get("tasks") or []
@@ -212,13 +213,13 @@ def list_tasks_by_desired_status(ecs: Any) -> None:
         running = all_of(data, "RUNNING")
         stopping = [arn for arn in running if ecs._tasks[arn].get("_stopping")]
         stopped = data.get("desiredStatus", "RUNNING") == "STOPPED"
-        found = all_of(data, "STOPPED") + stopping if stopped else [arn for arn in running if arn not in stopping]
+        arns = all_of(data, "STOPPED") + stopping if stopped else [arn for arn in running if arn not in stopping]
         begin, size = (
             int(data.get("nextToken") or 0),
             min(data.get("maxResults") or DESCRIBED_AT_ONCE, DESCRIBED_AT_ONCE),
         )
-        more = {"nextToken": str(begin + size)} if begin + size < len(found) else {}
-        return ecs.json_response({"taskArns": found[begin : begin + size], **more})
+        more = {"nextToken": str(begin + size)} if begin + size < len(arns) else {}
+        return ecs.json_response({"taskArns": arns[begin : begin + size], **more})
 
     ecs._ACTION_MAP["ListTasks"] = list_tasks
 
@@ -244,12 +245,12 @@ def _forgotten(task: Mapping[str, Any]) -> bool:
     return (datetime.now(UTC) - stopped).total_seconds() > REMEMBERED_SECONDS
 
 
-def full_task(task: Mapping[str, Any], awsvpc: bool) -> dict[str, Any]:
+def full_task(task: Mapping[str, Any], subnet: str | None) -> dict[str, Any]:
     """A task as AWS describes it.
 
     Args:
         task: the task as the emulator describes it.
-        awsvpc: whether it has a network interface of its own.
+        subnet: id of the subnet of its network interface, if it has one of its own.
     """
     full = {name: value for name, value in task.items() if value != ""}
     fargate = full.get("launchType") == "FARGATE"
@@ -258,7 +259,8 @@ def full_task(task: Mapping[str, Any], awsvpc: bool) -> dict[str, Any]:
     full["attributes"] = [{"name": "ecs.cpu-architecture", "value": "x86_64"}]
     if fargate:
         full.pop("containerInstanceArn", None)
-        full["fargateEphemeralStorage"] = full.get("ephemeralStorage", {"sizeInGiB": EPHEMERAL_STORAGE_GIB})
+        storage = full.setdefault("ephemeralStorage", {"sizeInGiB": EPHEMERAL_STORAGE_GIB})
+        full["fargateEphemeralStorage"] = storage
     overrides = dict(full.get("overrides") or {})
     by_name = {one["name"]: one for one in overrides.get("containerOverrides") or [] if "name" in one}
     names = [one["name"] for one in full.get("containers", [])]
@@ -266,8 +268,8 @@ def full_task(task: Mapping[str, Any], awsvpc: bool) -> dict[str, Any]:
     overrides.setdefault("inferenceAcceleratorOverrides", [])
     full["overrides"] = overrides
     full |= {name: overrides[name] for name in ("cpu", "memory") if overrides.get(name)}
-    if awsvpc:
-        full["attachments"] = [_attachment(full)]
+    if subnet:
+        full["attachments"] = [_attachment(full, subnet)]
     full["containers"] = [_described_container(one, by_name.get(one["name"], {}), full) for one in full["containers"]]
     return full
 
@@ -280,6 +282,8 @@ def _described_container(
     described |= {name: str(override[name]) for name in ("cpu", "memory", "memoryReservation") if name in override}
     if described.get("memory") == "0":
         del described["memory"]
+    if "@sha256:" in described.get("image", ""):
+        described["imageDigest"] = described["image"].partition("@")[2]
     described["healthStatus"] = task.get("healthStatus", "UNKNOWN")
     described["networkInterfaces"] = [_interface(attachment) for attachment in task.get("attachments", [])]
     return described
@@ -291,11 +295,12 @@ def _interface(attachment: Mapping[str, Any]) -> dict[str, Any]:
     return {"attachmentId": attachment["id"], **({"privateIpv4Address": addresses[0]} if addresses else {})}
 
 
-def _attachment(task: Mapping[str, Any]) -> dict[str, Any]:
+def _attachment(task: Mapping[str, Any], subnet: str) -> dict[str, Any]:
     """The network interface of a task; it is there from the start, with an address once a container has one."""
     known: dict[str, Any] = next(iter(task.get("attachments") or []), {})
     seed = hashlib.sha256(task["taskArn"].encode()).hexdigest()
     details = {
+        "subnetId": subnet,
         "networkInterfaceId": f"eni-{seed[:17]}",
         "macAddress": "02:" + ":".join(seed[place : place + 2] for place in range(20, 30, 2)),
         **{detail["name"]: detail["value"] for detail in known.get("details", [])},

@@ -1,4 +1,4 @@
-"""Capacity that the emulated AWS does not have: a file of answers that it gives next instead of doing what it is asked.
+"""Simulated shortage of capacity: a file of refusals that the emulated AWS answers with next.
 
 Capacity, quotas and throttling of the real AWS cannot be produced on one machine. Whoever wants to see what happens
 then (a test, or a user) writes `.local/local/aws/capacity.json`, a list of entries:
@@ -11,8 +11,8 @@ then (a test, or a user) writes `.local/local/aws/capacity.json`, a list of entr
 An entry answers one request, or `times` of them, and is gone then. It applies to RunTask unless `action` names another
 action of ECS, and to every capacity provider unless it names one. It answers in one of three ways:
 
-- `reason` (with `detail` and `arn` if given): 200, no task, and one entry in `failures`;
-- `exception` and `message`: 400 with that error;
+- `reason` (with optional `detail` and `arn`): 200, no task, and one entry in `failures`;
+- `exception` and `message`: 400 with that error, or 500 with ServerException;
 - `startFailure`: the task is created and stops before its containers start, with this text as `stoppedReason`.
 """
 
@@ -70,7 +70,8 @@ def refuse_capacity(ecs: Any, file: Path) -> None:
 
 
 def _error(ecs: Any, entry: Mapping[str, Any]) -> Any:
-    return ecs.error_response_json(entry.get("exception", "ServerException"), entry.get("message", ""), 400)
+    code = entry.get("exception", "ServerException")
+    return ecs.error_response_json(code, entry.get("message", ""), 500 if code == "ServerException" else 400)
 
 
 def take(file: Path, action: str, provider: str | None = None) -> dict[str, Any] | None:

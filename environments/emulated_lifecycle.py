@@ -14,6 +14,7 @@ The functions replaced here are private ones of a pinned version: the functional
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -44,6 +45,8 @@ SCHEDULER_REASONS = (
 """Why the emulator, and emulated_rollouts.py, stop tasks of a service."""
 WORDS = {"Essential container exited": "Essential container in task exited"}
 """The emulator's reason for the end of a task, and the one of AWS."""
+OF_A_CONTAINER = re.compile(r"Cannot\w+ContainerError: ")
+"""What the reason of a task begins with that is the reason of its container, too."""
 NOT_STARTED = "ResourceInitializationError: unable to pull image or start container: "
 """What the emulator says whenever the Docker engine refuses a task."""
 
@@ -91,6 +94,8 @@ def teller(ecs: Any, eventbridge: Any) -> Callable[[dict[str, Any], str], None]:
     def tell(task: dict[str, Any], status: str) -> None:
         detail = {**ecs._sanitize(task), **being_stopped(task), "lastStatus": status, "updatedAt": ecs._iso()}
         detail.pop("tags", None)
+        # In events it has another name than in answers.
+        detail["attachments"] = [{**one, "type": "eni"} for one in detail.get("attachments", [])]
         eventbridge._dispatch_event(
             {
                 "EventId": ecs.new_uuid(),
@@ -140,6 +145,8 @@ def end_with_true_reasons(ecs: Any) -> None:
         reason, stop_code = (task.get("_stopping") or (_as_aws_says(reason), stop_code))[:2]
         if not task.get("startedAt"):
             exit_code = None  # its containers never ran
+        for container in task["containers"] if OF_A_CONTAINER.match(reason) else ():
+            container["reason"] = reason
         for container, docker_id in zip(task["containers"], task.get("_docker_ids") or [], strict=False):
             if killed_for_memory(ecs._get_docker(), docker_id):
                 container["reason"] = OUT_OF_MEMORY

@@ -158,8 +158,8 @@ def size_refusals(cpu: Any, memory: Any) -> Iterator[Refusal]:
     https://github.com/aws-games/cloud-game-development-toolkit/issues/737, both of RegisterTaskDefinition.
     """
     units, mebibytes = units_of(cpu, "vcpu"), units_of(memory, "gb")
-    for name, given, parsed in (("cpu", cpu, units), ("memory", memory, mebibytes)):
-        if given and parsed is None:
+    for name, size, parsed in (("cpu", cpu, units), ("memory", memory, mebibytes)):
+        if size and parsed is None:
             yield (
                 "ClientException",
                 f"Invalid '{name}' setting for task. For more information, see the Troubleshooting section of the "
@@ -236,7 +236,7 @@ def tag_refusals(data: Mapping[str, Any]) -> Iterator[Refusal]:
     tags = data.get("tags") or []
     keys = [str(tag.get("key", "")) for tag in tags]
     if len(tags) > MOST_TAGS:
-        yield "InvalidParameterException", f"A resource can have {MOST_TAGS} tags at most, {len(tags)} were given."
+        yield "InvalidParameterException", f"A resource can have {MOST_TAGS} tags at most, the request has {len(tags)}."
     if len(set(keys)) != len(keys):
         yield "InvalidParameterException", "Duplicate tag keys found."
     for tag in tags:

@@ -42,10 +42,10 @@ def size_problem(cpu: int, memory: int) -> str | None:
 
 def units_of(size: Any, large_unit: str) -> int | None:
     """A task size as a number: `1024` as it is, `1 vCPU` and `1 GB` as 1024 of the small unit; None for other texts."""
-    found = re.fullmatch(rf"(\d*\.?\d+)\s*({large_unit})?", str(size).strip().lower())
-    if not found or (not found[2] and "." in found[1]):
+    parts = re.fullmatch(rf"(\d*\.?\d+)\s*({large_unit})?", str(size).strip().lower())
+    if not parts or (not parts[2] and "." in parts[1]):
         return None
-    return round(float(found[1]) * 1024) if found[2] else int(found[1])
+    return round(float(parts[1]) * 1024) if parts[2] else int(parts[1])
 
 
 def _listed(values: tuple[int, ...]) -> str:

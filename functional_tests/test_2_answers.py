@@ -1,4 +1,4 @@
-"""The emulated ECS answers, refuses and sizes tasks as AWS does, and lacks capacity when it is told to."""
+"""The emulated ECS answers, refuses and sizes tasks as AWS does; the capacity file makes it refuse capacity."""
 
 import time
 from collections.abc import Iterator

@@ -28,7 +28,7 @@ def _registered(ecs: Any, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(("field", "default"), CONTAINER_DEFAULTS.items())
 def test_container_definition_has_each_default_of_aws_unless_it_was_given(ecs: Any, field: str, default: Any) -> None:
     (container,) = _registered(ecs)["containerDefinitions"]
-    given = {
+    registered = {
         "cpu": 128,
         "portMappings": [{"containerPort": 80, "hostPort": 80, "protocol": "udp"}],
         "essential": True,
@@ -37,10 +37,10 @@ def test_container_definition_has_each_default_of_aws_unless_it_was_given(ecs: A
         "volumesFrom": [{"sourceContainer": "other"}],
         "systemControls": [{"namespace": "net.core.somaxconn", "value": "1024"}],
     }[field]
-    (other,) = _registered(ecs, containerDefinitions=[{**container, field: given}])["containerDefinitions"]
+    (other,) = _registered(ecs, containerDefinitions=[{**container, field: registered}])["containerDefinitions"]
 
     assert container[field] == default
-    assert other[field] == given
+    assert other[field] == registered
 
 
 def test_task_definition_has_the_defaults_of_aws(ecs: Any) -> None:

@@ -170,7 +170,7 @@ def test_two_registrations_of_one_family_at_a_time_are_too_many(ecs: Any, monkey
             "startedBy must be 1 to 128 letters, numbers, hyphens, slashes and underscores.",
         ),
         ({"count": 11}, INVALID, "count must be between 1 and 10."),
-        ({"tags": _tags(51)}, INVALID, "A resource can have 50 tags at most, 51 were given."),
+        ({"tags": _tags(51)}, INVALID, "A resource can have 50 tags at most, the request has 51."),
         ({"tags": [{"key": "AWS:x"}]}, INVALID, "The prefix aws: of tag 'AWS:x' is reserved for AWS."),
         ({"tags": [{"key": "x", "value": "aws:y"}]}, INVALID, "The prefix aws: of tag 'x' is reserved for AWS."),
         ({"tags": [{"key": "x" * 129}]}, INVALID, f"Invalid tag key: '{'x' * 129}'."),
