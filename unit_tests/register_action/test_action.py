@@ -41,6 +41,7 @@ NOT_ON_A_RUNNER = {
     "emulated_lifecycle",
     "emulated_iam",
     "emulated_permissions",
+    "emulated_refusals",
     "local_server",
     "terraform",
     "terraform_process",
