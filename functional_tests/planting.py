@@ -15,13 +15,12 @@ from datetime import UTC, datetime
 
 import docker
 
-from functional_tests import canary
+from functional_tests import canary, runs
 from functional_tests.places import BUCKET, STATE_KEY, Used, terraform
 from functional_tests.platform import BASE_IMAGE
 from functional_tests.runner import run_action
 
 PREFIX = "local_dataflow_automation"
-FAMILY = f"{PREFIX}_workflow_sample_workflow"
 Plant = Callable[[Used, str], contextlib.AbstractContextManager[None]]
 
 
@@ -76,12 +75,12 @@ def in_a_task_definition(used: Used, secret: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_a_task(used: Used, secret: str) -> Iterator[None]:
-    ecs = used.platform.aws("ecs")
-    name = ecs.describe_task_definition(taskDefinition=FAMILY)["taskDefinition"]["containerDefinitions"][0]["name"]
+    ecs, family = used.platform.aws("ecs"), runs.family(used.platform, "sample-workflow")
+    name = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]["containerDefinitions"][0]["name"]
     container = {"name": name, "command": ["true"], "environment": [{"name": "PLANTED", "value": secret}]}
     started = ecs.run_task(
         cluster=f"{PREFIX}_workflows",
-        taskDefinition=FAMILY,
+        taskDefinition=family,
         launchType="FARGATE",
         networkConfiguration={"awsvpcConfiguration": {"subnets": [a_subnet(used)]}},
         overrides={"containerOverrides": [container]},

@@ -18,11 +18,16 @@ def register(platform: Platform, folder: Path, flow: str, code: str) -> str:
     return str(deployment(platform, flow)["id"])
 
 
-def deployment(platform: Platform, flow: str) -> dict[str, Any]:
-    """The deployment of a flow that is not a preview."""
-    named = {"name": {"any_": [platform.name]}}
+def deployment(platform: Platform, flow: str, name: str = "") -> dict[str, Any]:
+    """A deployment of a flow; by default the one that is named after the environment."""
+    named = {"name": {"any_": [name or platform.name]}}
     (found,) = platform.prefect("/deployments/filter", flows={"name": {"any_": [flow]}}, deployments=named)
     return dict(found)
+
+
+def family(platform: Platform, flow: str, name: str = "") -> str:
+    """The task definition family of a deployment's runs; arguments as for `deployment`."""
+    return f"{platform.prefix}_workflow_{deployment(platform, flow, name)['job_variables']['family']}"
 
 
 def create(platform: Platform, deployment: str, **properties: Any) -> str:
@@ -65,15 +70,15 @@ def container(platform: Platform, run: str) -> Any:
     return next((each for each in running if variable in each.attrs["Config"]["Env"]), None)
 
 
-def run_and_see(platform: Platform, name: str, *options: str) -> tuple[Any, str]:
-    """Run a workflow by command to its end; gives the container of its task, as it was then, and what was printed.
+def run_and_see(platform: Platform, flow: str, *options: str) -> tuple[Any, str]:
+    """Run a flow by command to its end; gives the container of its task, as it was then, and what was printed.
 
     Containers go when their task has ended.
     """
-    command, family = ("run", name, *options), f"{platform.prefix}_workflow_{name}"
+    command, its_family = ("run", flow, *options), family(platform, flow)
     process = platform.start(*command)
     try:
-        (container,) = wait_for(f"a container of {family}", lambda: platform.containers(family))
+        (container,) = wait_for(f"a container of {its_family}", lambda: platform.containers(its_family))
     finally:
         done = platform.finish(process, *command)
     return container, done.stdout

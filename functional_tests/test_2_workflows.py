@@ -4,9 +4,21 @@ from pathlib import Path
 
 import pytest
 
+from functional_tests import runs
 from functional_tests.platform import Platform
 
 PREFIX = "local_dataflow_automation"
+SIMILAR_NAMES = """
+from prefect import flow
+
+@flow(name="日次", log_prints=True)
+def daily():
+    print("this is 日次")
+
+@flow(name="週次", log_prints=True)
+def weekly():
+    print("this is 週次")
+"""
 FAILING_FLOW = """
 from prefect import flow
 
@@ -42,6 +54,19 @@ def test_what_a_workflow_prints_is_in_its_logs(sample_workflow: Platform, ran: s
     assert "loaded 12 rows, their sum is 650" in sample_workflow.invoke("logs", "sample_workflow").stdout
 
 
+def test_logs_of_flows_with_similar_names_are_kept_apart(deployed: Platform, tmp_path: Path) -> None:
+    folder = tmp_path / "similar_names"
+    folder.mkdir()
+    (folder / "flow.py").write_text(SIMILAR_NAMES)
+    deployed.invoke("register", "--workflow-path", str(folder))
+    for name in ("日次", "週次"):
+        assert f"this is {name}" in deployed.invoke("run", name).stdout
+    for name, other in (("日次", "週次"), ("週次", "日次")):
+        shown = deployed.invoke("logs", name).stdout
+        assert f"this is {name}" in shown
+        assert f"this is {other}" not in shown
+
+
 def test_the_agents_log_names_the_runs_it_started(sample_workflow: Platform, ran: str) -> None:
     assert "Created ECS task" in sample_workflow.invoke("logs", "agent").stdout
 
@@ -53,7 +78,7 @@ def test_registering_unchanged_content_builds_and_pushes_nothing(sample_workflow
 
 
 def test_a_workflows_task_definition_holds_no_key(sample_workflow: Platform, ran: str) -> None:
-    family = f"{PREFIX}_workflow_sample_workflow"
+    family = runs.family(sample_workflow, "sample-workflow")
     definition = sample_workflow.aws("ecs").describe_task_definition(taskDefinition=family)["taskDefinition"]
     (container,) = definition["containerDefinitions"]
     assert [secret["name"] for secret in container["secrets"]] == ["PREFECT_API_AUTH_STRING"]

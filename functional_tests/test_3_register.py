@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from functional_tests import runs
 from functional_tests.platform import Platform, wait_for
 from functional_tests.repository import Repository
 
@@ -40,16 +41,16 @@ def workflows(platform: Platform) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in json.loads(platform.invoke("workflows", "--json").stdout)}
 
 
-def tasks_of(platform: Platform, family: str) -> list[dict[str, Any]]:
+def tasks_of(platform: Platform, flow: str, name: str = "") -> list[dict[str, Any]]:
     """The ECS tasks that ran a deployment, newest last."""
-    ecs, cluster = platform.aws("ecs"), f"{PREFIX}_workflows"
+    ecs, cluster, family = platform.aws("ecs"), f"{PREFIX}_workflows", runs.family(platform, flow, name)
     arns = [
         arn
         for state in ("STOPPED", "RUNNING")
         for arn in ecs.list_tasks(cluster=cluster, desiredStatus=state)["taskArns"]
     ]
     tasks = ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else []
-    mine = [task for task in tasks if f"/{PREFIX}_workflow_{family}:" in task["taskDefinitionArn"]]
+    mine = [task for task in tasks if f"/{family}:" in task["taskDefinitionArn"]]
     return sorted(mine, key=lambda task: str(task["createdAt"]))
 
 
@@ -76,14 +77,14 @@ def test_every_flow_of_the_sales_report_runs_to_completed_spot_included(deployed
         lambda: all(workflows(deployed)[name]["last_run"].startswith("Completed") for name in names),
         seconds=120,
     )
-    (weekly,) = tasks_of(deployed, "sales_report_weekly")
+    (weekly,) = tasks_of(deployed, "sales-report", "local-weekly")
     assert (weekly["capacityProviderName"], weekly["cpu"], weekly["memory"]) == ("FARGATE_SPOT", "1024", "2048")
     assert len(images_of(deployed, "sales_report")) == 1
 
 
 def test_a_run_with_other_cpu_and_memory_has_them_in_its_ecs_task(sample_workflow: Platform) -> None:
     sample_workflow.invoke("run", "sample_workflow", "--cpu", "1024", "--memory", "3072")
-    newest = tasks_of(sample_workflow, "sample_workflow")[-1]
+    newest = tasks_of(sample_workflow, "sample-workflow")[-1]
     assert (newest["cpu"], newest["memory"]) == ("1024", "3072")
 
 
@@ -109,7 +110,7 @@ def test_a_commit_that_is_not_the_head_gives_that_commits_code(deployed: Platfor
     ran = deployed.invoke("run", "not_the_head").stdout
     assert "the old code" in ran
     assert "the new code" not in ran
-    (task,) = tasks_of(deployed, "not_the_head")
+    (task,) = tasks_of(deployed, "not-the-head")
     assert (task["capacityProviderName"], task["cpu"], task["memory"]) == ("FARGATE_SPOT", "512", "2048")
 
 

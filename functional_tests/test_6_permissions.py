@@ -220,7 +220,7 @@ def account(sample_workflow: Platform) -> Iterator[Account]:
         arn = f"{ROLE}_{role}".format(p="local_dataflow_automation")
         roles[role] = keys(sts.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"])
     (agent,) = sample_workflow.agent_containers
-    workflow, _ = runs.run_and_see(sample_workflow, "sample_workflow")
+    workflow, _ = runs.run_and_see(sample_workflow, "sample-workflow")
     roles |= {"agent": keys_of_container(agent), "workflow": keys_of_container(workflow)}
     yield Account(sample_workflow, roles, networks)
     remove_other(sample_workflow, networks)

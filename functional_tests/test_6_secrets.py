@@ -37,7 +37,7 @@ Searched = Callable[[str], dict[str, list[str]]]
 def used(sample_workflow: Platform, runners_machine: Path, tmp_path_factory: pytest.TempPathFactory) -> Used:
     """A platform that was deployed, has registered and run a workflow, by command and in a job, and has made a plan."""
     platform, folder = sample_workflow, tmp_path_factory.mktemp("used")
-    workflow, _ = runs.run_and_see(platform, "sample_workflow")
+    workflow, _ = runs.run_and_see(platform, "sample-workflow")
     plan, comment = folder / "saved.tfplan", folder / "plan.md"
     platform.invoke("plan", "--out", str(plan), "--markdown", str(comment))
     used = Used(

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from environments.errors import PlatformError
+from environments.names import task_family
 from environments.settings import Environment
 from infra.images import Image
 from register_action.prefect_yaml import Declared
@@ -19,7 +20,6 @@ from register_action.registered import (
     Registered,
     read_project,
 )
-from register_action.source import slug
 from register_action.workflow import Entry, Workflow, job_variables
 from register_action.workflow_image import SET_DIRECTORY, DescribedFlow, known
 
@@ -209,7 +209,7 @@ def payload(
         "job_variables": {
             **job_variables(workflow, entry),
             "image": image.pinned,
-            "family": slug(f"{flow.name}{entry.name.removeprefix(environment.name)}"),
+            "family": task_family(environment.name, flow.name, entry.name),
         },
         "schedules": _schedules(workflow, entry, existing),
     }

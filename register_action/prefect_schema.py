@@ -31,7 +31,7 @@ OTHERWISE = {
     "work_pool.name": "is not used; runs go to the environment's project",
     "work_pool.work_queue_name": "is not used; runs go to the default queue of the environment's project",
     "work_pool.job_variables.image": "is not used; the image is the one that register builds",
-    "work_pool.job_variables.family": "is not used; register names the family after the flow",
+    "work_pool.job_variables.family": "is not used; register names the family after the deployment",
     "work_pool.job_variables.command": "is not used; the command is Prefect's own",
 }
 """What register does itself, by its place in an entry; the first three may be at the top of the file too."""

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,6 @@ from environments.printable import hanging
 from environments.settings import Environment
 from register_action import registered
 from register_action.registered import Registered
-from register_action.source import slug
 from register_action.workflow import Choice, check_size
 from register_action.yaml_text import UNFIT
 
@@ -36,11 +36,20 @@ def resolve(environment: Environment, name: str) -> Registered:
     Raises:
         PlatformError: there is none, or several.
     """
-    known = registered.of_environment(environment)
+    return _resolve(environment, registered.of_environment(environment), name)
+
+
+def _plain(name: str) -> str:
+    """A name as people compare it: upper and lower case are alike, and so is all punctuation."""
+    return re.sub(r"[\W_]+", "-", name.casefold()).strip("-") or name
+
+
+def _resolve(environment: Environment, known: list[Registered], name: str) -> Registered:
     flow, _, deployment = name.rpartition("/") if "/" in name else (name, "", "")
-    of_flow = [each for each in known if each.flow == flow] or [each for each in known if slug(each.flow) == slug(flow)]
+    of_flow = [each for each in known if each.flow == flow]
+    of_flow = of_flow or [each for each in known if _plain(each.flow) == _plain(flow)]
     exact = [each for each in of_flow if each.deployment.name == deployment]
-    alike = [each for each in of_flow if slug(each.deployment.name) == slug(deployment) or not deployment]
+    alike = [each for each in of_flow if not deployment or _plain(each.deployment.name) == _plain(deployment)]
     matches = exact or alike
     plain = [each for each in matches if each.deployment.name == environment.name]
     real = [each for each in matches if not each.preview]
@@ -52,9 +61,9 @@ def resolve(environment: Environment, name: str) -> Registered:
             f"{name!r} could be {' or '.join(sorted(each.name for each in matches))}", todo="write one of these names"
         )
     names = sorted({each.flow for each in known if not each.preview} | {each.name for each in of_flow})
-    slugs = {slug(each): each for each in names}
-    close = difflib.get_close_matches(slug(name), slugs, n=1)
-    hint = f"did you mean {slugs[close[0]]}? " if close else ""
+    alike_names = {_plain(each): each for each in names}
+    close = difflib.get_close_matches(_plain(name), alike_names, n=1)
+    hint = f"did you mean {alike_names[close[0]]}? " if close else ""
     raise PlatformError(
         f"no workflow {name!r} is registered in environment {environment.name}",
         f"{hint}registered: {', '.join(names) or 'none'}",
@@ -210,6 +219,24 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def log_prefix(environment: Environment, name: str) -> str:
-    """What the log streams of a deployment's runs begin with."""
-    variables = resolve(environment, name).deployment.job_variables or {}
-    return f"{variables.get('family', 'any')}/"
+    """Return the beginning of the names of a deployment's log streams.
+
+    Raises:
+        PlatformError: there is no such deployment, or its log streams are not its own.
+    """
+    known = registered.of_environment(environment)
+    chosen = _resolve(environment, known, name)
+    family = _family(chosen)
+    if sharing := [each.name for each in known if each is not chosen and _family(each) == family]:
+        raise PlatformError(
+            f"{chosen.name} has no log streams of its own",
+            f"it shares them with {', '.join(sharing)}; invoke register gives each deployment its own",
+            f"register it again; invoke run {chosen.name} shows the log of a run",
+        )
+    # A slash ends the prefix in a stream's name, so that of sales does not match that of sales_daily.
+    return f"{family}/"
+
+
+def _family(each: Registered) -> str:
+    """The task family of a deployment's runs; one that names none gets the project's default."""
+    return str((each.deployment.job_variables or {}).get("family") or "any")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from environments import github_actions
 from environments.errors import PlatformError
+from environments.names import slug
 from register_action import commits, git
 
 GENERAL_NAMES = {"workflow", "workflows", "flow", "flows", "src"}
@@ -44,11 +45,6 @@ class Source:
     commit: str
     branch: str
     path: str
-
-
-def slug(name: str) -> str:
-    """A name that ECR, ECS and log streams all take."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:100] or "workflow"
 
 
 def locate(wanted: Wanted, scratch: Path) -> Source:

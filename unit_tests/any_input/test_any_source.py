@@ -13,8 +13,6 @@ from unit_tests.any_input.cases import TEXT, harmless
 
 ECR_REPOSITORY = r"(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*"
 """https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html"""
-ECS_FAMILY = "[A-Za-z0-9_-]{1,255}"
-"""https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefinition.html"""
 URLS = st.one_of(
     st.tuples(
         st.sampled_from(
@@ -50,7 +48,6 @@ def test_any_source_has_names_that_aws_takes_or_is_refused(environment: Environm
 
         assert re.fullmatch(ECR_REPOSITORY, repository)
         assert len(repository) <= 256
-        assert re.fullmatch(ECS_FAMILY, source.slug(f"{name}-{workflow.branch_slug(branch)}"))
         assert (origin + branch).isprintable()
         assert not branch.startswith("-")
         assert not wanted.git_url.startswith("-")

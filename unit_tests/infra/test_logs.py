@@ -45,6 +45,7 @@ def test_prefix_chooses_among_several_writers(
 ) -> None:
     write("sales/1", ["sales, old"])
     write("sales/0", ["sales, new"])
+    write("sales_daily/1", ["daily"])
     write("stock/1", ["stock"])
 
     assert logs.last_lines(environment, GROUP, "sales/") == ["sales, new"]

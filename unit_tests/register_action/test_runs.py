@@ -64,6 +64,18 @@ def resolve(environment: Environment, prefect: FakePrefect) -> Resolve:
     return lambda name: runs.resolve(environment, name).name
 
 
+def test_name_that_differs_by_its_letters_is_not_taken_for_another(
+    environment: Environment, prefect: FakePrefect
+) -> None:
+    prefect.add("日次/dev")
+    prefect.add(f"{'x' * 150}a/dev")
+    for name in ("週次", "workflow", f"{'x' * 150}b"):
+        with pytest.raises(PlatformError, match="no workflow"):
+            runs.resolve(environment, name)
+
+    assert runs.resolve(environment, "日次").name == "日次/dev"
+
+
 def refused(resolve: Resolve, name: str) -> PlatformError:
     with pytest.raises(PlatformError) as caught:
         resolve(name)
@@ -334,6 +346,21 @@ def test_log_streams_are_those_of_the_deployments_task_family(environment: Envir
     prefect.add("sales/dev-night", job_variables={"family": "sales_night"})
 
     assert runs.log_prefix(environment, "sales/dev-night") == "sales_night/"
+    assert runs.log_prefix(environment, "sales") == "sales/"
+
+
+@pytest.mark.parametrize("variables", [{"family": "workflow"}, {}], ids=["one family", "the project's default"])
+def test_log_that_a_deployment_shares_with_another_is_not_shown_for_its_own(
+    environment: Environment, prefect: FakePrefect, variables: dict[str, str]
+) -> None:
+    prefect.add("日次/dev", job_variables=variables)
+    prefect.add("週次/dev", job_variables=variables)
+    prefect.add("sales/dev", job_variables={"family": "sales"})
+    with pytest.raises(PlatformError) as caught:
+        runs.log_prefix(environment, "週次")
+
+    assert "日次/dev" in caught.value.why
+    assert "sales" not in str(caught.value)
     assert runs.log_prefix(environment, "sales") == "sales/"
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from environments.errors import PlatformError
-from register_action.source import Source, Wanted, identity, locate, slug
+from environments.names import slug
+from register_action.source import Source, Wanted, identity, locate
 from unit_tests.register_action import repositories
 from unit_tests.register_action.repositories import ORIGIN, Patch, Programs, commit, git, in_job, refused, url
 
@@ -19,12 +20,6 @@ no_git_variables = repositories.no_git_variables
 
 
 # --- names and origins
-
-
-@given(st.text())
-def test_slug_fits_ecr(name: str) -> None:
-    assert re.fullmatch(r"[a-z0-9]+(?:_[a-z0-9]+)*_?", slug(name))
-    assert len(slug(name)) <= 100
 
 
 @pytest.mark.parametrize(
