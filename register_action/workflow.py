@@ -4,7 +4,7 @@ import dataclasses
 import re
 from typing import Any
 
-from environments import progress
+from environments import progress, task_limits
 from environments.errors import PlatformError
 from environments.fargate import size_problem
 from environments.secrets import public_variables
@@ -134,6 +134,36 @@ def check_size(environment: Environment, job_variables: dict[str, Any], whose: s
         )
 
 
+def check_limits(environment: Environment, job_variables: dict[str, Any], whose: str, line: int) -> None:
+    """Check that AWS accepts the labels and environment variables of a deployment.
+
+    Args:
+        environment: its tags are on every task, too.
+        job_variables: of the deployment.
+        whose: the deployment, for the message.
+        line: of the deployment in prefect.yaml; 0 if it is not there.
+
+    Raises:
+        PlatformError: AWS would not; the reason lists everything it would refuse.
+    """
+    labels, env = (_texts(job_variables, name) for name in ("labels", "env"))
+    if problems := [*task_limits.label_problems(labels, environment.tags), *task_limits.env_problems(env)]:
+        raise PlatformError(
+            f"AWS does not accept the job variables of {whose}",
+            "\n".join(problems),
+            "correct work_pool.job_variables in prefect.yaml; large values belong in a file or in a block of Prefect",
+            file=prefect_yaml.FILE if line else "",
+            line=line,
+        )
+
+
+def _texts(job_variables: dict[str, Any], name: str) -> dict[str, str]:
+    """A job variable that is a mapping of texts; Prefect reads `env.KEY` as the key KEY of env."""
+    dotted = {key.partition(".")[2]: value for key, value in job_variables.items() if key.startswith(f"{name}.")}
+    values = {**dotted, **(job_variables.get(name) or {})}
+    return {key: str(value) for key, value in values.items() if value is not None}
+
+
 def read(environment: Environment, source: Source, choice: Choice) -> Workflow:
     """Read a workflow's folder.
 
@@ -168,9 +198,10 @@ def read(environment: Environment, source: Source, choice: Choice) -> Workflow:
         notes=(*(declared.ignored if declared else ()), *wanted_packages.notes),
     )
     for entry in workflow.entries:
-        said = entry.declared and {"cpu", "memory"} & entry.declared.job_variables.keys()
-        line = entry.declared.line if entry.declared and said else 0
-        check_size(environment, job_variables(workflow, entry), entry.flow.entrypoint, line)
+        variables, declared_line = job_variables(workflow, entry), entry.declared.line if entry.declared else 0
+        sized = entry.declared and {"cpu", "memory"} & entry.declared.job_variables.keys()
+        check_size(environment, variables, entry.flow.entrypoint, declared_line if sized else 0)
+        check_limits(environment, variables, entry.flow.entrypoint, declared_line)
     progress.note(f"{len(workflow.flows)} flow(s), {len(workflow.entries)} deployment(s)")
     return workflow
 

@@ -1,6 +1,5 @@
 import dataclasses
 import os
-import re
 import shutil
 from pathlib import Path
 

@@ -187,6 +187,32 @@ def test_nothing_is_no_size(environment: Environment, zero: dict[str, Any]) -> N
         check_size(environment, zero, "this run")
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [
+        "labels: {aws:team: data}",
+        "labels.aws:team: data",
+        "env: {BIG: 'LARGE'}",
+        "env.BIG: LARGE",
+    ],
+)
+def test_job_variables_that_aws_refuses_are_told_with_their_line(hand_over: HandOver, variables: str) -> None:
+    text = variables.replace("LARGE", "x" * 50_000)
+    error = _refused(hand_over, "sales", prefect_yaml=f"{DAILY}    work_pool: {{job_variables: {{{text}}}}}\n")
+
+    assert error.what == "AWS does not accept the job variables of flow.py:sales"
+    assert "aws:" in error.why or "50,0" in error.why
+    assert "x" * 50 not in str(error)
+    assert (error.file, error.line) == ("prefect.yaml", 2)
+
+
+def test_job_variables_that_aws_accepts_are_no_error(hand_over: HandOver) -> None:
+    labels = ", ".join(f"team{number}: data" for number in range(30))
+    text = f"{DAILY}    work_pool: {{job_variables: {{labels: {{{labels}}}, env: {{A: '', B: '{'x' * 40_000}'}}}}}}\n"
+
+    assert _names(hand_over("sales", prefect_yaml=text)) == ["sales/dev-daily"]
+
+
 def test_name_of_the_agents_repository_is_not_to_be_had(hand_over: HandOver, environment: Environment) -> None:
     error = _refused(hand_over, "sales", name="dataflow_automation_agent")
 
