@@ -293,7 +293,7 @@ def register(
         content = run("Image content", workflow_image.content, environment, read, project)
         if not dry_run:
             built = run("Workflow image", workflow_image.build, environment, read, project, content)
-            flows = run("Parameters", workflow_image.describe, environment, read, project, built)
+            flows = run("Parameters", changes.describe, environment, read, project, built)
             pushed = run("Workflow image to ECR", workflow_image.push, environment, built, after=(flows,))
             done = run("Deployments", deployments.register, environment, read, project, pushed, flows, prune)
             if preview:
@@ -365,7 +365,8 @@ def workflows(_: Context, env: str = "local", json: bool = False) -> None:
         "env": ENV,
         **SIZE,
         "name": "flow of a registered workflow, or <flow>/<deployment>",
-        "param": "parameter as key=value; may be repeated",
+        "param": "parameter as key=value; may be repeated, and overrides --params-file",
+        "params-file": "file with the parameters as a JSON object; - reads standard input",
         "wait": "follow the run until it ends",
     },
     iterable=["param"],
@@ -376,6 +377,7 @@ def run(
     name: str,
     env: str = "local",
     param: list[str] | None = None,
+    params_file: str = "",
     wait: bool = True,
     execution_environment: str = "",
     cpu: str = "",
@@ -385,14 +387,15 @@ def run(
 
     invoke run sample_workflow
     invoke run sales_report --param days=7 --memory 2048 --env dev
+    invoke run sales_report --params-file orders.json
     """
     from environments import local_stack
-    from register_action import runs, workflow
+    from register_action import parameters, runs, workflow
 
-    parameters = runs.parse_parameters(param or [])
+    values = parameters.read(params_file, param or [])
     choice = workflow.choose([], execution_environment, cpu, memory)
     environment = local_stack.require_running(load(env))
-    run_id = runs.start(environment, runs.resolve(environment, name), parameters, choice)
+    run_id = runs.start(environment, runs.resolve(environment, name), values, choice)
     return 0 if not wait or runs.follow(environment, run_id) else 1
 
 

@@ -2,12 +2,16 @@
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from environments.errors import PlatformError
 from environments.names import task_family
 from environments.settings import Environment
 from infra.images import Image
+from register_action import workflow_image
+from register_action.overview import schedule_text
+from register_action.parameters import fitted, unknown
 from register_action.prefect_yaml import Declared
 from register_action.registered import (
     DECLARED,
@@ -136,8 +140,8 @@ def plan(
         flow = described[entry.flow.entrypoint]
         existing = by_name.pop(f"{flow.name}/{entry.name}", None)
         told = payload(environment, workflow, entry, flow, image, existing)
-        if problem := _parameters_problem(entry, flow, told):
-            problems.append((entry.declared.line if entry.declared else 0, problem))
+        line = entry.declared.line if entry.declared else 0
+        problems += [(line, problem) for problem in _parameter_problems(entry, flow, told)]
         action = "create" if existing is None else "update" if differs(told, existing) else "keep"
         identifier = str(existing.deployment.id) if existing else ""
         changes.append(Change(action, flow.name, entry.name, told, existing, identifier))
@@ -153,6 +157,17 @@ def plan(
     if not workflow.choice.flows:
         changes += [_removal(each, delete=prune or bool(workflow.preview)) for each in by_name.values()]
     return changes
+
+
+def describe(environment: Environment, workflow: Workflow, project: Project, image: Image) -> list[DescribedFlow]:
+    """Describe the flows of a built image, and refuse what could not be registered before it is pushed.
+
+    Raises:
+        PlatformError: as `workflow_image.describe` and `plan`.
+    """
+    flows = workflow_image.describe(environment, workflow, project, image)
+    plan(environment, workflow, project, image, flows, prune=False)
+    return flows
 
 
 def foresee(
@@ -211,13 +226,15 @@ def payload(
             "image": image.pinned,
             "family": task_family(environment.name, flow.name, entry.name),
         },
-        "schedules": _schedules(workflow, entry, existing),
     }
     if declared or (existing and existing.label(DECLARED)):
         told |= _said(declared)
     elif existing:
         # Prefect takes parameters that it is not told for none.
         told["parameters"] = existing.deployment.parameters
+    if "parameters" in told:
+        told["parameters"] = fitted(flow.parameters, told["parameters"], {})
+    told["schedules"] = _schedules(workflow, entry, flow, existing, told.get("parameters", {}))
     if declared and declared.paused is not None:
         told["paused"] = declared.paused
     elif existing and REMOVED in (existing.deployment.tags or []):
@@ -237,15 +254,22 @@ def _said(declared: Declared | None) -> dict[str, Any]:
     }
 
 
-def _schedules(workflow: Workflow, entry: Entry, existing: Registered | None) -> list[dict[str, Any]]:
+def _schedules(
+    workflow: Workflow, entry: Entry, flow: DescribedFlow, existing: Registered | None, parameters: dict[str, Any]
+) -> list[dict[str, Any]]:
     """The schedules a deployment shall have; those it has stay as they are where nothing else is said of them."""
-    there = _schedules_of(existing) if existing else []
+
+    def fit(schedules: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**each, "parameters": fitted(flow.parameters, each["parameters"], parameters)} for each in schedules]
+
+    there = fit(_schedules_of(existing)) if existing else []
     if workflow.preview:
         return []
     if entry.declared is None:
         return [] if existing and existing.label(DECLARED) else there
     # An interval without an anchor would begin anew each time it is told, so a schedule that stays is told as it is.
-    kept = [next((other for other in there if _alike(one, other)), one) for one in entry.declared.schedules]
+    wanted = fit(entry.declared.schedules)
+    kept = [next((other for other in there if _alike(one, other)), one) for one in wanted]
     return there if len(there) == len(kept) and all(other in kept for other in there) else kept
 
 
@@ -283,19 +307,22 @@ def differs(told: dict[str, Any], existing: Registered) -> bool:
     return any(value != there.get(name) for name, value in told.items())
 
 
-def _parameters_problem(entry: Entry, flow: DescribedFlow, told: dict[str, Any]) -> str:
+def _parameter_problems(entry: Entry, flow: DescribedFlow, told: dict[str, Any]) -> list[str]:
     """What is wrong with the parameters that runs would start with."""
     declared, parameters = entry.declared, told.get("parameters") or {}
-    scheduled = [{**parameters, **each["parameters"]} for each in (declared.schedules if declared else ())]
-    said = [each for each in [parameters, *scheduled] if each]
-    if not said or not told["enforce_parameter_schema"]:
-        return ""
+    place = f"prefect.yaml:{declared.line}: {declared.name}" if declared else f"{flow.name}/{entry.name} at Prefect"
+    problems = [f"{place}: {text}" for text in unknown(flow.parameters, parameters)]
+    for schedule in told["schedules"]:
+        named = f"{place}, schedule {schedule_text(schedule)}"
+        problems += [f"{named}: {text}" for text in unknown(flow.parameters, schedule["parameters"])]
+    if problems or not told["enforce_parameter_schema"]:
+        return problems
     from prefect.utilities.schema_tools import validate
 
+    said = [parameters, *({**parameters, **each["parameters"]} for each in told["schedules"])]
     try:
-        for each in said:
+        for each in filter(None, said):
             validate(each, flow.parameters, raise_on_error=True, ignore_required=True)
     except Exception as error:  # the schema is the author's, and what can be wrong with one has many kinds
-        place = f"prefect.yaml:{declared.line}: {declared.name}" if declared else f"{flow.name}/{entry.name} at Prefect"
-        return f"{place}: {error}"
-    return ""
+        return [f"{place}: {error}"]
+    return []

@@ -7,6 +7,7 @@ It imports nothing of ours.
 """
 
 import faulthandler
+import inspect
 import json
 import os
 import sys
@@ -31,7 +32,7 @@ def main() -> None:
                     "entrypoint": entrypoint,
                     "name": flow.name,
                     "description": flow.description or "",
-                    "parameters": parameter_schema(flow.fn).model_dump_for_openapi(),
+                    "parameters": _with_variadics(parameter_schema(flow.fn).model_dump_for_openapi(), flow.fn),
                     "directory": directory,
                 }
             )
@@ -43,6 +44,27 @@ def main() -> None:
     print("\n" + json.dumps(answers), file=sys.__stdout__, flush=True)
     # What a module has left running must not keep us, nor print behind the answer.
     os._exit(0)
+
+
+def _with_variadics(schema: dict[str, Any], function: Any) -> dict[str, Any]:
+    """Correct a schema for `*args` and `**kwargs`, which Prefect describes as required and as one value of their type.
+
+    `**kwargs` gets a mark, so that a command knows from the schema alone that the flow takes any name.
+    """
+    for name, parameter in inspect.signature(function).parameters.items():
+        value = schema["properties"].get(name)
+        if value is None or parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        whole = {key: value.pop(key) for key in ("title", "description", "position") if key in value}
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            whole |= {"type": "array", "items": value, "default": []}
+        else:
+            whole |= {"type": "object", "additionalProperties": value, "default": {}, "x-python-kind": "VAR_KEYWORD"}
+        schema["properties"][name] = whole
+        schema["required"] = [other for other in schema.get("required", ()) if other != name]
+    if not schema.get("required"):
+        schema.pop("required", None)
+    return schema
 
 
 main()

@@ -1,10 +1,8 @@
 """Starts a deployment and follows its run: state changes and log lines until it ends."""
 
 import difflib
-import json
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,9 +12,9 @@ from environments.prefect_api import prefect_client
 from environments.printable import hanging
 from environments.settings import Environment
 from register_action import registered
+from register_action.parameters import fitted, unknown
 from register_action.registered import Registered
 from register_action.workflow import Choice, check_size
-from register_action.yaml_text import UNFIT
 
 POLL_SECONDS = 1.0
 HINT_AFTER_SECONDS = 30.0
@@ -81,13 +79,18 @@ def start(environment: Environment, chosen: Registered, parameters: dict[str, An
         choice: cpu, memory and execution environment of this run alone, where they are given.
 
     Raises:
-        PlatformError: the parameters don't fit, or Fargate has no such size.
+        PlatformError: the flow has no parameter of such a name, the values don't fit, or Fargate has no such size.
     """
     check_size(environment, {**(chosen.deployment.job_variables or {}), **choice.job_variables}, "this run")
+    schema = chosen.deployment.parameter_openapi_schema or {}
+    if problems := unknown(schema, parameters):
+        raise PlatformError(
+            f"the parameters don't fit {chosen.name}", "\n".join(problems), "correct --param or --params-file"
+        )
     with prefect_client(environment) as client:
         run = client.create_flow_run_from_deployment(
             chosen.deployment.id,
-            parameters=parameters,
+            parameters=fitted(schema, parameters, chosen.deployment.parameters or {}),
             job_variables=choice.job_variables or None,
             idempotency_key=str(uuid4()),  # a request that is sent again makes no second run
         )
@@ -176,46 +179,6 @@ def _print_logs(client: Any, run_id: UUID, skip: int) -> list[Any]:
             console.say(text, "red" if line.level >= 40 else "")
         printed += lines
     return printed
-
-
-def parse_parameters(pairs: list[str]) -> dict[str, Any]:
-    """Read `key=value` pairs; a value that is JSON which Prefect takes is taken as such, anything else as text.
-
-    Raises:
-        PlatformError: a pair without `=`, or with characters that Prefect does not take.
-    """
-    parameters: dict[str, Any] = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise PlatformError(f"--param {pair!r} is not key=value", "", "write --param name=value")
-        try:
-            read = json.loads(value, parse_int=_number, parse_float=_number, parse_constant=_number)
-            texts = [key, *_texts(read)]
-        except (ValueError, RecursionError):
-            read, texts = value, [key, value]
-        if any(map(UNFIT.search, texts)):
-            raise PlatformError(
-                f"--param {pair!r} has characters that Prefect does not take", "NUL, or no UTF-8", "leave them out"
-            )
-        parameters[key] = read
-    return parameters
-
-
-def _number(text: str) -> int | float:
-    number = int(text) if text.removeprefix("-").isdecimal() else float(text)
-    if not abs(number) < 2**63:  # NaN neither
-        raise ValueError(f"{text} is no number that Prefect takes")
-    return number
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """All texts in a value of JSON."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in (*value, *value.values()) if isinstance(value, dict) else value:
-            yield from _texts(inner)
 
 
 def log_prefix(environment: Environment, name: str) -> str:

@@ -22,7 +22,7 @@ OF_A_WORKFLOW = "workflow-path git-url branch-name name"
 OPTIONS = {
     "register": f"{OF_A_WORKFLOW} commit-sha execution-environment cpu memory flow preview prune dry-run quiet json",
     "unregister": f"{OF_A_WORKFLOW} preview yes dry-run",
-    "run": "name param wait execution-environment cpu memory",
+    "run": "name param params-file wait execution-environment cpu memory",
     "logs": "name follow lines",
     "workflows": "json",
     "status": "json watch",
@@ -130,6 +130,7 @@ def test_several_flows_and_parameters_can_be_named() -> None:
         ("register --cpu lots", "--cpu 'lots' is not a whole number"),
         ("run sales --memory -1", "--memory '-1' is not a whole number"),
         ("run sales --param day", "--param 'day' is not key=value"),
+        ("run sales --params-file nosuch.json", "--params-file nosuch.json cannot be read"),
         ("status --watch --json", "say either --watch or --json"),
         ("open --what agent-log --env dev", "did you mean agent-logs?"),
         ("register --json --env locla", "did you mean local?"),

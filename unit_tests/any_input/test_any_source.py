@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from environments.settings import EXECUTION_ENVIRONMENTS, Environment
-from register_action import git, runs, source, workflow, workflow_image
+from register_action import git, parameters, source, workflow, workflow_image
 from register_action.source import Wanted
 from unit_tests.any_input.cases import TEXT, harmless
 
@@ -71,8 +71,8 @@ def test_any_url_is_one_that_git_takes_as_such_or_none(url: str) -> None:
 @example(["limit=\ud800"])
 def test_any_parameters_are_json_or_refused(pairs: list[str]) -> None:
     with harmless():
-        parameters = runs.parse_parameters(pairs)
-        json.dumps(parameters, allow_nan=False, ensure_ascii=False).encode()
+        values = parameters.parse_pairs(pairs)
+        json.dumps(values, allow_nan=False, ensure_ascii=False).encode()
 
 
 @given(TEXT, TEXT, TEXT, st.sampled_from([*EXECUTION_ENVIRONMENTS]) | TEXT)

@@ -1,10 +1,11 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from environments.errors import PlatformError
 from environments.settings import Environment
-from register_action import changes
+from register_action import changes, workflow_image
 from register_action.changes import foresee, project_of
 from register_action.workflow import Choice
 from unit_tests.register_action.conftest import (
@@ -19,6 +20,10 @@ from unit_tests.register_action.conftest import (
     described,
 )
 
+ANY_NAME = {
+    **PARAMETERS,
+    "properties": {**PARAMETERS["properties"], "more": {"type": "object", "x-python-kind": "VAR_KEYWORD"}},
+}
 ENTRY = """deployments:
   - name: dev
     entrypoint: flow.py:sales
@@ -269,7 +274,70 @@ def test_parameters_of_the_page_that_no_longer_fit_are_told(
 
 def test_parameters_may_leave_out_what_a_run_must_give(hand_over: HandOver, register: Register) -> None:
     assert register(hand_over("sales", prefect_yaml=_yaml("parameters: {day: x}")))
-    assert register(hand_over("sales", prefect_yaml=_yaml("parameters: {unknown: x}")))
+
+
+UNKNOWN_NAMES = """    parameters: {dayz: x, limit: 3}
+    schedules:
+      - {cron: '0 4 * * *', parameters: {day: x, limits: 4}}
+      - {cron: '0 5 * * *', timezone: Asia/Tokyo, parameters: {region: eu}}
+"""
+
+
+@pytest.mark.parametrize("enforced", ["", "    enforce_parameter_schema: false\n"])
+def test_parameters_that_a_flow_does_not_have_are_all_told_with_what_was_meant(
+    hand_over: HandOver, register: Register, prefect: FakePrefect, enforced: str
+) -> None:
+    with pytest.raises(PlatformError) as caught:
+        register(hand_over("sales", prefect_yaml=_yaml() + UNKNOWN_NAMES + enforced))
+
+    assert caught.value.why.splitlines() == [
+        "prefect.yaml:2: dev: the flow has no parameter 'dayz'; did you mean day?",
+        "prefect.yaml:2: dev, schedule 0 4 * * *: the flow has no parameter 'limits'; did you mean limit?",
+        "prefect.yaml:2: dev, schedule 0 5 * * * Asia/Tokyo: the flow has no parameter 'region'; it has day, limit",
+    ]
+    assert (caught.value.file, caught.value.line) == ("prefect.yaml", 2)
+    assert prefect.writes == []
+
+
+def test_flow_that_takes_any_name_gets_them_as_prefect_passes_them_on(
+    hand_over: HandOver, register: Register, prefect: FakePrefect
+) -> None:
+    register(hand_over("sales", prefect_yaml=_yaml() + UNKNOWN_NAMES), parameters=ANY_NAME)
+    after = prefect.deployments["sales/dev"]
+
+    assert after.parameters == {"limit": 3, "more": {"dayz": "x"}}
+    assert [each.parameters for each in reversed(after.schedules)] == [
+        {"day": "x", "more": {"dayz": "x", "limits": 4}},
+        {"more": {"dayz": "x", "region": "eu"}},
+    ]
+    again = register(hand_over("sales", prefect_yaml=_yaml() + UNKNOWN_NAMES), parameters=ANY_NAME)
+    assert actions(again) == {"sales/dev": "keep"}
+
+
+def test_parameter_of_the_page_that_the_flow_no_longer_has_is_told(
+    hand_over: HandOver, register: Register, prefect: FakePrefect
+) -> None:
+    register(hand_over("sales"))
+    prefect.edit("sales/dev", schedules=[{**BY_HAND[0], "parameters": {"days": "x"}}])
+    with pytest.raises(PlatformError) as caught:
+        register(hand_over("sales"))
+
+    assert caught.value.why == (
+        "sales/dev at Prefect, schedule 30 4 * * * (off): the flow has no parameter 'days'; did you mean day?"
+    )
+
+
+def test_what_cannot_be_registered_is_refused_before_the_image_is_pushed(
+    environment: Environment, hand_over: HandOver, prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow_image, "describe", lambda _, handed_over, *__: described(handed_over))
+    handed_over, built = hand_over("sales", prefect_yaml=_yaml() + UNKNOWN_NAMES), replace(IMAGE, digest="")
+    with pytest.raises(PlatformError, match="parameters don't fit their flow"):
+        changes.describe(environment, handed_over, project_of(environment, handed_over), built)
+
+    fine = hand_over("sales", prefect_yaml=_yaml("parameters: {limit: 3}"))
+    assert changes.describe(environment, fine, project_of(environment, fine), built) == described(fine)
+    assert prefect.writes == []
 
 
 def test_broken_schema_is_no_traceback(hand_over: HandOver, register: Register) -> None:

@@ -20,6 +20,7 @@ from infra.images import Image
 from register_action import workflow_image
 from register_action.discovery import FoundFlow
 from register_action.packages import Packages
+from register_action.parameters import KIND, VAR_KEYWORD
 from register_action.prefect_yaml import Declared
 from register_action.registered import DESCRIBED, Project, Registered
 from register_action.source import Source
@@ -41,6 +42,12 @@ os.chdir("/")
 def sales(day: str = "today", count: int | None = None):
     '''Counts what was sold.'''
 
+@flow
+def anything(first: int = 1, *rest: str, **options: float): ...
+
+@flow
+def some(first, **options): ...
+
 class Reports:
     @flow(name="Monthly Report")
     @staticmethod
@@ -57,7 +64,7 @@ returns = flow(lambda: None, name="returns")
     "helper.py": "\n\nimport nothing_of_that_name\n",
     "ends.py": "raise SystemExit(3)\n",
 }
-FINE = ("flow.py:sales", "flow.py:Reports.monthly", "sub/more.py:returns")
+FINE = ("flow.py:sales", "flow.py:anything", "flow.py:some", "flow.py:Reports.monthly", "sub/more.py:returns")
 FAILING = ("broken.py:broken", "ends.py:any", "flow.py:nothing")
 
 
@@ -103,6 +110,24 @@ def test_flow_is_described_by_name_docstring_and_parameters(answers: dict[str, d
     assert "required" not in described.parameters
     assert answers["flow.py:Reports.monthly"]["name"] == "Monthly Report"
     assert answers["flow.py:Reports.monthly"]["parameters"]["required"] == ["month"]
+
+
+def test_parameters_that_take_any_number_of_values_are_described_as_such(answers: Answers) -> None:
+    """Prefect itself calls them required, and each of the type that one of its values has."""
+    anything, some = (DescribedFlow(**answers[f"flow.py:{name}"]).parameters for name in ("anything", "some"))
+    rest, options = (anything["properties"][name] for name in ("rest", "options"))
+
+    assert rest == {"title": "rest", "position": 1, "type": "array", "items": {"type": "string"}, "default": []}
+    assert options == {
+        "title": "options",
+        "position": 2,
+        "type": "object",
+        "additionalProperties": {"type": "number"},
+        "default": {},
+        KIND: VAR_KEYWORD,
+    }
+    assert "required" not in anything
+    assert (some["required"], some["properties"]["options"]["additionalProperties"]) == (["first"], {})
 
 
 def test_modules_that_print_go_elsewhere_or_leave_threads_spoil_nothing(answers: Answers) -> None:

@@ -14,40 +14,11 @@ from agent import attempts, task_ends
 from environments.errors import PlatformError
 from environments.settings import EXECUTION_ENVIRONMENTS, Environment
 from register_action import runs
-from register_action.runs import parse_parameters
+from register_action.parameters import KIND, VAR_KEYWORD
 from register_action.workflow import Choice
-from unit_tests.register_action.conftest import FakePrefect, not_found
+from unit_tests.register_action.conftest import PARAMETERS, FakePrefect, not_found
 
 DAY = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("pair", "expected"),
-    [
-        ("day=2026-01-01", {"day": "2026-01-01"}),
-        ("count=3", {"count": 3}),
-        ('text="3"', {"text": "3"}),
-        ('options={"a": 1}', {"options": {"a": 1}}),
-        ("url=http://x?a=b", {"url": "http://x?a=b"}),
-        ("broken=[1", {"broken": "[1"}),
-    ],
-)
-def test_value_that_is_json_is_taken_as_such_and_anything_else_as_text(pair: str, expected: dict[str, Any]) -> None:
-    assert parse_parameters([pair]) == expected
-
-
-def test_parameters_are_put_together_and_the_last_one_wins() -> None:
-    assert parse_parameters(["a=1", "b=2", "a=3"]) == {"a": 3, "b": 2}
-    assert parse_parameters([]) == {}
-
-
-@pytest.mark.parametrize("pair", ["day", "=3", ""])
-def test_pair_without_name_or_value_is_shown(pair: str) -> None:
-    with pytest.raises(PlatformError) as caught:
-        parse_parameters(["a=1", pair])
-
-    assert repr(pair) in caught.value.what
-    assert "--param name=value" in caught.value.todo
 
 
 Resolve = Callable[[str], str]
@@ -228,6 +199,30 @@ def test_each_start_has_a_key_by_which_prefect_knows_a_request_that_is_sent_agai
     assert len({key for key in of_flows.keys if key}) == 2
 
 
+def test_parameter_that_the_flow_does_not_have_starts_nothing(
+    environment: Environment, prefect: FakePrefect, of_flows: Runs
+) -> None:
+    prefect.edit("sales/dev", parameter_openapi_schema=PARAMETERS)
+    with pytest.raises(PlatformError) as caught:
+        runs.start(environment, runs.resolve(environment, "sales"), {"dayz": 1, "limit": 2}, Choice())
+
+    assert caught.value.what == "the parameters don't fit sales/dev"
+    assert caught.value.why == "the flow has no parameter 'dayz'; did you mean day?"
+    assert of_flows.started == []
+
+
+def test_parameter_of_any_name_goes_where_prefect_passes_it_on(
+    environment: Environment, prefect: FakePrefect, of_flows: Runs
+) -> None:
+    properties = {**PARAMETERS["properties"], "more": {"type": "object", KIND: VAR_KEYWORD}}
+    prefect.edit("sales/dev", parameter_openapi_schema={**PARAMETERS, "properties": properties})
+    prefect.edit("sales/dev", parameters={"limit": 1, "more": {"region": "eu"}})
+    runs.start(environment, runs.resolve(environment, "sales"), {"dayz": 1}, Choice())
+
+    [(_, told)] = of_flows.started
+    assert told["parameters"] == {"more": {"region": "eu", "dayz": 1}}
+
+
 @pytest.mark.parametrize("choice", [Choice(cpu=4096), Choice(memory=512), Choice(cpu=3), Choice(memory=5000)])
 def test_size_that_fargate_has_not_starts_nothing(environment: Environment, of_flows: Runs, choice: Choice) -> None:
     with pytest.raises(PlatformError, match="no size of cpu") as caught:
@@ -362,14 +357,3 @@ def test_log_that_a_deployment_shares_with_another_is_not_shown_for_its_own(
     assert "日次/dev" in caught.value.why
     assert "sales" not in str(caught.value)
     assert runs.log_prefix(environment, "sales") == "sales/"
-
-
-@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999", "9223372036854775808", "9" * 5000, "[" * 5000])
-def test_parameter_that_prefect_takes_for_no_json_is_text(value: str) -> None:
-    assert runs.parse_parameters([f"limit={value}"]) == {"limit": value}
-
-
-@pytest.mark.parametrize("pair", ["day=\ud800", "\ud800=1", 'day="\\u0000"', 'day={"a": ["\\ud800"]}'])
-def test_parameter_with_characters_that_prefect_does_not_take_is_refused(pair: str) -> None:
-    with pytest.raises(PlatformError, match="characters that Prefect does not take"):
-        runs.parse_parameters([pair])
