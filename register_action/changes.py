@@ -1,15 +1,15 @@
 """What has to happen to a workflow's deployments, worked out without changing any of them."""
 
 import dataclasses
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from environments.errors import PlatformError
 from environments.names import task_family
 from environments.settings import Environment
 from infra.images import Image
-from register_action import workflow_image
+from register_action import deployed_schedules, workflow_image
+from register_action.deployed_schedules import Pair, in_order, merged, paired, schedules_of
 from register_action.overview import schedule_text
 from register_action.parameters import fitted, unknown
 from register_action.prefect_yaml import Declared
@@ -27,8 +27,7 @@ from register_action.registered import (
 from register_action.workflow import Entry, Workflow, job_variables
 from register_action.workflow_image import SET_DIRECTORY, DescribedFlow, known
 
-ADDED_START = re.compile(r"^DTSTART:\w+\n")
-"""The moment of registration, which Prefect puts before a rule by the minute or second."""
+DEFAULT_QUEUE = "default"
 WORDS = {"create": "created", "update": "updated", "keep": "unchanged", "pause": "paused", "delete": "deleted"}
 
 
@@ -43,6 +42,7 @@ class Change:
         payload: what Prefect is told of it, in the words of its REST API; empty where it is told nothing.
         existing: the deployment as it was.
         identifier: Prefect's id of it, once it has one.
+        notes: choices made at Prefect that are kept or changed.
     """
 
     action: str
@@ -51,6 +51,7 @@ class Change:
     payload: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     existing: Registered | None = dataclasses.field(default=None, repr=False)
     identifier: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -144,7 +145,8 @@ def plan(
         problems += [(line, problem) for problem in _parameter_problems(entry, flow, told)]
         action = "create" if existing is None else "update" if differs(told, existing) else "keep"
         identifier = str(existing.deployment.id) if existing else ""
-        changes.append(Change(action, flow.name, entry.name, told, existing, identifier))
+        notes = tuple(_choices(workflow, entry, flow, existing, told))
+        changes.append(Change(action, flow.name, entry.name, told, existing, identifier, notes))
     if problems:
         line = next((line for line, _ in problems if line), 0)
         raise PlatformError(
@@ -198,7 +200,8 @@ def payload(
     """What Prefect is told of a deployment.
 
     What no prefect.yaml says, and none has said before, stays as the Prefect page has it: parameters, schedules and
-    concurrency limit. Source: https://docs.prefect.io/v3/api-ref/rest-api/server/deployments/create-deployment
+    concurrency limit. Whether a schedule is on, the work queue, and whether the deployment is paused stay as they are
+    unless prefect.yaml says otherwise. Source: https://docs.prefect.io/v3/api-ref/rest-api/server/deployments/create-deployment
     """
     declared = entry.declared
     labels = {
@@ -234,7 +237,10 @@ def payload(
         told["parameters"] = existing.deployment.parameters
     if "parameters" in told:
         told["parameters"] = fitted(flow.parameters, told["parameters"], {})
-    told["schedules"] = _schedules(workflow, entry, flow, existing, told.get("parameters", {}))
+    told["schedules"] = merged(_schedules(workflow, entry, flow, existing, told.get("parameters", {})))
+    # Prefect moves a deployment that it is told no queue of to the project's default one.
+    if queue := (declared and declared.work_queue_name) or (existing and existing.deployment.work_queue_name):
+        told["work_queue_name"] = queue
     if declared and declared.paused is not None:
         told["paused"] = declared.paused
     elif existing and REMOVED in (existing.deployment.tags or []):
@@ -256,44 +262,38 @@ def _said(declared: Declared | None) -> dict[str, Any]:
 
 def _schedules(
     workflow: Workflow, entry: Entry, flow: DescribedFlow, existing: Registered | None, parameters: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """The schedules a deployment shall have; those it has stay as they are where nothing else is said of them."""
+) -> list[Pair]:
+    """The schedules that a deployment shall have and those that it has; where no file says otherwise these stay."""
 
     def fit(schedules: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{**each, "parameters": fitted(flow.parameters, each["parameters"], parameters)} for each in schedules]
 
-    there = fit(_schedules_of(existing)) if existing else []
-    if workflow.preview:
-        return []
-    if entry.declared is None:
-        return [] if existing and existing.label(DECLARED) else there
-    # An interval without an anchor would begin anew each time it is told, so a schedule that stays is told as it is.
-    wanted = fit(entry.declared.schedules)
-    kept = [next((other for other in there if _alike(one, other)), one) for one in wanted]
-    return there if len(there) == len(kept) and all(other in kept for other in there) else kept
+    there = fit(schedules_of(existing)) if existing else []
+    if entry.declared and not workflow.preview:
+        return paired(fit(entry.declared.schedules), there)
+    stay = not workflow.preview and existing and not existing.label(DECLARED)
+    return [(each if stay else None, each) for each in there]
 
 
-def _schedules_of(existing: Registered) -> list[dict[str, Any]]:
-    """The schedules a deployment has, as Prefect would be told of them."""
-    return [
-        {
-            name: value
-            for name, value in schedule.model_dump(mode="json").items()
-            if name in ("schedule", "active", "max_scheduled_runs", "parameters", "slug") and value is not None
-        }
-        for schedule in existing.deployment.schedules
-    ]
-
-
-def _alike(wanted: dict[str, Any], there: dict[str, Any]) -> bool:
-    """Whether a schedule is as it is wanted; any start will do where none is said, and no time zone means UTC."""
-    rule = there["schedule"]
-    if "rrule" in rule and "DTSTART" not in wanted["schedule"].get("rrule", "").upper():
-        rule = {**rule, "rrule": ADDED_START.sub("", rule["rrule"])}
-    completed = {"timezone": "UTC", **{key: rule[key] for key in rule if key == "anchor_date"}, **wanted["schedule"]}
-    return completed == {**rule, "timezone": rule.get("timezone") or "UTC"} and all(
-        wanted.get(key) == there.get(key) for key in ("active", "parameters", "slug")
-    )
+def _choices(
+    workflow: Workflow, entry: Entry, flow: DescribedFlow, existing: Registered | None, told: dict[str, Any]
+) -> Iterator[str]:
+    """Say which choices made at Prefect a registration keeps, and which it changes."""
+    if not existing:
+        return
+    because = "previews have none" if workflow.preview else "prefect.yaml does not have it"
+    pairs = _schedules(workflow, entry, flow, existing, told.get("parameters", {}))
+    yield from deployed_schedules.choices(pairs, because)
+    declared, before = entry.declared, existing.deployment
+    queue = declared.work_queue_name if declared else None
+    if queue and queue != before.work_queue_name:
+        yield f"changed: its work queue is {queue}, as prefect.yaml says; at Prefect it was {before.work_queue_name}"
+    elif not queue and before.work_queue_name not in (None, DEFAULT_QUEUE):
+        yield f"kept: its work queue is {before.work_queue_name}; `work_queue_name` in prefect.yaml changes it"
+    if "paused" not in told and before.paused:
+        yield "kept: it is paused at Prefect; `paused: false` in prefect.yaml resumes it"
+    elif declared and declared.paused is not None and declared.paused != before.paused:
+        yield f"changed: it is {'paused' if declared.paused else 'no longer paused'}, as prefect.yaml says"
 
 
 def differs(told: dict[str, Any], existing: Registered) -> bool:
@@ -301,9 +301,10 @@ def differs(told: dict[str, Any], existing: Registered) -> bool:
     there = existing.deployment.model_dump(mode="json")
     limit = there.get("global_concurrency_limit") or {}
     there["concurrency_limit"] = limit.get("limit", there.get("concurrency_limit"))
-    there["schedules"] = _schedules_of(existing)
+    there["schedules"] = sorted(schedules_of(existing), key=in_order)
     # Prefect has labels of its own.
     there["labels"] = {name: value for name, value in there["labels"].items() if name in told["labels"]}
+    told = {**told, "schedules": sorted(told["schedules"], key=in_order)}
     return any(value != there.get(name) for name, value in told.items())
 
 

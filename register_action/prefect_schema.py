@@ -29,7 +29,6 @@ OTHERWISE = {
     "triggers": "are not made; register makes no automations",
     "sla": "is not made; register makes no SLAs",
     "work_pool.name": "is not used; runs go to the environment's project",
-    "work_pool.work_queue_name": "is not used; runs go to the default queue of the environment's project",
     "work_pool.job_variables.image": "is not used; the image is the one that register builds",
     "work_pool.job_variables.family": "is not used; register names the family after the deployment",
     "work_pool.job_variables.command": "is not used; the command is Prefect's own",
@@ -99,6 +98,7 @@ JOB_VARIABLES = tuple(_JobVariables.__annotations__)
 @with_config(_STRICT)
 @dataclasses.dataclass(frozen=True)
 class _WorkPool:
+    work_queue_name: Annotated[str, AfterValidator(_name)] | None = None
     job_variables: _JobVariables | None = None
 
 

@@ -33,7 +33,7 @@ class Declared:
     """One entry under `deployments:`; None where the file does not say.
 
     The entrypoint is a file relative to the folder and a function, `flow.py:my_flow`. Schedules are as Prefect's API
-    wants them in a `DeploymentScheduleCreate`; `slug` and `replaces` are in them when the file has them.
+    wants them in a `DeploymentScheduleCreate`; `active`, `slug` and `replaces` are in them when the file has them.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Declared:
     job_variables: dict[str, Any]
     enforce_parameter_schema: bool | None
     line: int
+    work_queue_name: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +152,7 @@ def _declared(reading: Reading, place: Place, entry: Any) -> Declared | None:
         job_variables={key: value for key, value in variables.items() if value is not None},
         enforce_parameter_schema=valid.enforce_parameter_schema,
         line=reading.find(place)[0],
+        work_queue_name=valid.work_pool.work_queue_name,
     )
 
 

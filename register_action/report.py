@@ -27,7 +27,7 @@ def show(environment: Environment, workflow: Workflow, image: Image, changes: li
     """
     rows = [_row(environment, change) for change in changes]
     current = [row for row, change in zip(rows, changes, strict=True) if change.payload]  # the flow is still there
-    notes = [*workflow.notes, *(_gone(change) for change in changes if change.action == "pause")]
+    notes = _notes(workflow, changes)
     told = {
         "environment": environment.name,
         "workflow": workflow.name,
@@ -78,18 +78,15 @@ def show_plan(
     else:
         rows = [{"name": change.full_name, "action": change.action} for change in changes]
     built = "already in ECR" if image.digest else "to be built and pushed"
+    notes = _notes(workflow, changes or [])
     if as_json:
         told = {"dry_run": True, "environment": environment.name, "workflow": workflow.name, "image": image.uri}
-        print(
-            json.dumps(
-                {**told, "build": not image.digest, "deployments": rows, "notes": list(workflow.notes)}, indent=2
-            )
-        )
+        print(json.dumps({**told, "build": not image.digest, "deployments": rows, "notes": notes}, indent=2))
         return
     console.say("dry run: nothing was built or changed", "bold")
     console.table([("image", image.uri, built)])
     console.table([(row["name"], row["action"]) for row in rows])
-    for note in workflow.notes:
+    for note in notes:
         console.say(f"note: {note}", "yellow")
 
 
@@ -106,8 +103,14 @@ def _row(environment: Environment, change: Change) -> dict[str, Any]:
     }
 
 
-def _gone(change: Change) -> str:
-    return f"{change.full_name}: its flow is no longer in the folder, so it is paused; --prune deletes it"
+def _notes(workflow: Workflow, changes: list[Change]) -> list[str]:
+    """What the author should know: of the folder, and of each deployment."""
+    gone = [change.full_name for change in changes if change.action == "pause"]
+    return [
+        *workflow.notes,
+        *(f"{name}: its flow is no longer in the folder, so it is paused; --prune deletes it" for name in gone),
+        *(f"{change.full_name}: {note}" for change in changes for note in change.notes),
+    ]
 
 
 def _markdown(told: dict[str, Any]) -> str:

@@ -132,7 +132,7 @@ def for_api(reading: Reading, found: list[tuple[Place, Schedule]]) -> tuple[dict
 
 
 def _told(reading: Reading, place: Place, schedule: Schedule) -> dict[str, Any]:
-    """A schedule as Prefect's API wants it."""
+    """A schedule as Prefect's API wants it; `active` only if the file has it."""
     rule: dict[str, Any] = {"timezone": schedule.timezone} if schedule.timezone else {}
     for key, kind in (("day_or", "cron"), ("anchor_date", "interval")):
         if getattr(schedule, key) is not None and getattr(schedule, kind) is None:
@@ -149,7 +149,6 @@ def _told(reading: Reading, place: Place, schedule: Schedule) -> dict[str, Any]:
         rule["rrule"] = schedule.rrule
     return {
         "schedule": rule,
-        "active": schedule.active is not False,
         "parameters": schedule.parameters or {},
-        **{key: name for key in ("slug", "replaces") if (name := getattr(schedule, key)) is not None},
+        **{key: said for key in ("active", "slug", "replaces") if (said := getattr(schedule, key)) is not None},
     }

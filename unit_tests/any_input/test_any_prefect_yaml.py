@@ -101,7 +101,7 @@ ENTRY = _mapping(
         | TEXT,
         "schedule": SCHEDULE,
         "schedules": st.lists(SCHEDULE, max_size=3),
-        "work_pool": _mapping({"name": TEXT, "job_variables": JOB}),
+        "work_pool": _mapping({"name": TEXT, "work_queue_name": TEXT, "job_variables": JOB}),
         "concurrency_limit": st.sampled_from([1, 0, True, "1", {"limit": 2, "collision_strategy": "ENQUEUE"}]),
         "tags": st.lists(TEXT, max_size=2),
         "parameters": st.dictionaries(TEXT, ANYTHING, max_size=2),

@@ -66,7 +66,8 @@ class FakePrefect:
     """A Prefect server in memory, behind the methods of its client that register uses.
 
     What goes in is checked, and what comes out is made, by Prefect's own models. Like the real one (3.8.8) it makes
-    schedules anew and gives the newest first, adds a label of its own, and takes parameters it is not told for none.
+    schedules anew and gives the newest first, adds a label of its own, takes parameters it is not told for none, and
+    moves a deployment that it is told no work queue of to the default one.
 
     Attributes:
         pools: base job template by name.
@@ -208,6 +209,7 @@ class FakePrefect:
         fields["schedules"] = [{"id": str(uuid4()), **each} for each in schedules]
         fields["labels"] = {"prefect.flow.id": str(told.flow_id), **(told.labels or {})}
         fields["parameters"] = told.parameters
+        fields["work_queue_name"] = told.work_queue_name or "default"
         with self.lock:
             same = ("flow_id", "name")
             there = [key for key, each in self.stored.items() if all(each[part] == fields[part] for part in same)]

@@ -5,7 +5,7 @@ import pytest
 
 from environments.errors import PlatformError
 from environments.settings import Environment
-from register_action import changes, workflow_image
+from register_action import changes, deployed_schedules, workflow_image
 from register_action.changes import foresee, project_of
 from register_action.workflow import Choice
 from unit_tests.register_action.conftest import (
@@ -164,7 +164,6 @@ def test_line_that_goes_from_prefect_yaml_is_a_change_unless_it_is_paused(
     "part",
     [
         "timezone: Asia/Tokyo, ",
-        "active: false, ",
         "slug: a, ",
         ", parameters: {day: x}",
         ", grace_period_seconds: 60",
@@ -180,6 +179,143 @@ def test_part_of_a_line_that_goes_is_a_change_too(hand_over: HandOver, register:
 
     done = [register(hand_over("sales", prefect_yaml=text.replace(part, ""))) for _ in range(2)]
     assert list(map(actions, done)) == [{"sales/dev": "update"}, {"sales/dev": "keep"}]
+
+
+DAILY = "cron: '0 6 * * *'"
+HOURLY = "interval: 3600"
+
+
+def _switch(prefect: FakePrefect, active: bool, *parts: str) -> None:
+    """Switch schedules on or off by hand; all of them, or those that hold one of these parts."""
+    there = [each.model_dump(mode="json") for each in prefect.deployments["sales/dev"].schedules]
+    changed = [
+        {**each, "active": active} if any(part in str(each) for part in parts or "{") else each for each in there
+    ]
+    prefect.edit("sales/dev", schedules=changed)
+
+
+def _switches(prefect: FakePrefect) -> dict[str, bool]:
+    """Which schedules are on, by their rule and parameter."""
+    switches = {}
+    for each in prefect.deployments["sales/dev"].schedules:
+        rule = each.model_dump(mode="json")["schedule"]
+        switches[f"{rule.get('cron') or rule['interval']} {each.parameters.get('day', '')}".strip()] = each.active
+    return switches
+
+
+OFF = "is switched off at Prefect; `active: true` in prefect.yaml switches it on"
+
+
+@pytest.mark.parametrize(
+    ("after", "rule", "shown"),
+    [
+        (f"{{{DAILY}}}", "0 6 * * *", "0 6 * * *"),
+        (f"{{{DAILY}, parameters: {{day: x}}}}", "0 6 * * * x", "0 6 * * *"),
+        (f"{{{DAILY}, slug: new}}", "0 6 * * *", "0 6 * * *"),
+        ("{cron: '0 7 * * *', timezone: Asia/Tokyo}", "0 7 * * *", "0 7 * * * Asia/Tokyo"),
+        (f"{{{HOURLY}}}", "3600.0", "every 3600 s"),
+    ],
+)
+def test_schedule_that_was_switched_off_by_hand_stays_off_whatever_else_changes(
+    hand_over: HandOver, register: Register, prefect: FakePrefect, after: str, rule: str, shown: str
+) -> None:
+    register(hand_over("sales", prefect_yaml=_yaml(f"schedules: [{{{DAILY}}}]")))
+    _switch(prefect, False)
+    for _ in range(2):
+        [change] = register(hand_over("sales", prefect_yaml=_yaml(f"schedules: [{after}]")), image=OTHER_IMAGE)
+
+        assert _switches(prefect) == {rule: False}
+        assert change.notes == (f"kept: schedule {shown} {OFF}",)
+
+
+def test_each_schedule_keeps_its_own_switch(hand_over: HandOver, register: Register, prefect: FakePrefect) -> None:
+    same = f"{{{DAILY}, parameters: {{day: x}}}}, {{{DAILY}}}, {{{HOURLY}}}"
+    before = f"{same}, {{cron: '0 9 * * *', slug: late}}"
+    after = f"{{cron: '0 8 * * *'}}, {{cron: '0 10 * * *', slug: late}}, {same}"
+    register(hand_over("sales", prefect_yaml=_yaml(f"schedules: [{before}]")))
+    _switch(prefect, False, "'x'", "0 9 * * *")
+    [change] = register(hand_over("sales", prefect_yaml=_yaml(f"schedules: [{after}]")))
+
+    assert _switches(prefect) == {
+        "0 6 * * * x": False,
+        "0 6 * * *": True,
+        "3600.0": True,
+        "0 10 * * *": False,
+        "0 8 * * *": True,
+    }
+    assert change.notes == (f"kept: schedule 0 10 * * * {OFF}", f"kept: schedule 0 6 * * * {OFF}")
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_prefect_yaml_that_says_so_switches_a_schedule_and_that_is_told(
+    hand_over: HandOver, register: Register, prefect: FakePrefect, active: bool
+) -> None:
+    register(hand_over("sales", prefect_yaml=_yaml(f"schedules: [{{{DAILY}, timezone: Asia/Tokyo}}]")))
+    _switch(prefect, not active)
+    text = f"schedules: [{{{DAILY}, timezone: Asia/Tokyo, active: {str(active).lower()}}}]"
+    [changed], [again] = (register(hand_over("sales", prefect_yaml=_yaml(text))) for _ in range(2))
+
+    assert _switches(prefect) == {"0 6 * * *": active}
+    switched = "on" if active else "off"
+    assert changed.notes == (f"changed: schedule 0 6 * * * Asia/Tokyo is switched {switched}, as prefect.yaml says",)
+    assert (changed.action, again.action, again.notes) == ("update", "keep", ())
+
+
+def test_schedule_that_goes_is_told(hand_over: HandOver, register: Register, prefect: FakePrefect) -> None:
+    register(hand_over("sales", prefect_yaml=_yaml(f"schedules: [{{{DAILY}}}, {{{HOURLY}}}]")))
+    _switch(prefect, False, "3600")
+    [fewer] = register(hand_over("sales", prefect_yaml=_yaml(f"schedules: [{{{DAILY}}}]")))
+    [none] = register(hand_over("sales"))
+
+    assert fewer.notes == ("changed: schedule every 3600 s is removed; prefect.yaml does not have it",)
+    assert none.notes == ("changed: schedule 0 6 * * * is removed; prefect.yaml does not have it",)
+    assert _switches(prefect) == {}
+
+
+def test_schedules_made_by_hand_are_nobody_elses_business(
+    hand_over: HandOver, register: Register, prefect: FakePrefect
+) -> None:
+    register(hand_over("sales"))
+    prefect.edit("sales/dev", schedules=BY_HAND)
+    [change] = register(hand_over("sales"))
+
+    assert (change.action, change.notes) == ("keep", ())
+
+
+QUEUE = "work_pool: {work_queue_name: urgent}"
+
+
+def test_work_queue_that_was_chosen_by_hand_stays_unless_prefect_yaml_names_one(
+    hand_over: HandOver, register: Register, prefect: FakePrefect
+) -> None:
+    """Prefect itself moves a deployment to the default queue when it is told of none."""
+    [created] = register(hand_over("sales", prefect_yaml=_yaml()))
+    prefect.edit("sales/dev", work_queue_name="slow")
+    kept = [register(hand_over("sales", prefect_yaml=text), image=OTHER_IMAGE)[0] for text in (_yaml(), "")]
+    after = prefect.deployments["sales/dev"].work_queue_name
+    [changed], [again] = (register(hand_over("sales", prefect_yaml=_yaml(QUEUE))) for _ in range(2))
+
+    assert "work_queue_name" not in created.payload
+    assert after == "slow"
+    assert {change.notes for change in kept} == {
+        ("kept: its work queue is slow; `work_queue_name` in prefect.yaml changes it",)
+    }
+    assert prefect.deployments["sales/dev"].work_queue_name == "urgent"
+    assert changed.notes == ("changed: its work queue is urgent, as prefect.yaml says; at Prefect it was slow",)
+    assert (again.action, again.notes) == ("keep", ())
+
+
+def test_deployment_that_is_paused_by_hand_is_told(
+    hand_over: HandOver, register: Register, prefect: FakePrefect
+) -> None:
+    register(hand_over("sales", prefect_yaml=_yaml()))
+    prefect.edit("sales/dev", paused=True)
+    [kept] = register(hand_over("sales", prefect_yaml=_yaml()))
+    [changed] = register(hand_over("sales", prefect_yaml=_yaml("paused: false")))
+
+    assert kept.notes == ("kept: it is paused at Prefect; `paused: false` in prefect.yaml resumes it",)
+    assert changed.notes == ("changed: it is no longer paused, as prefect.yaml says",)
+    assert prefect.deployments["sales/dev"].paused is False
 
 
 INTERVAL = "{interval: 3600, parameters: {day: x}}"
@@ -213,9 +349,9 @@ def test_rule_by_the_minute_goes_on_from_the_start_that_prefect_gave_it() -> Non
     there = {**rule, "rrule": f"DTSTART:20261123T100000\n{rule['rrule']}"}
     other = {**rule, "rrule": "DTSTART:20261123T100000\nFREQ=MINUTELY"}
 
-    assert changes._alike({"schedule": rule, "active": True}, {"schedule": there, "active": True})
-    assert not changes._alike({"schedule": rule, "active": True}, {"schedule": other, "active": True})
-    assert not changes._alike({"schedule": there, "active": True}, {"schedule": rule, "active": True})
+    assert deployed_schedules._have_same_rule({"schedule": rule}, {"schedule": there})
+    assert not deployed_schedules._have_same_rule({"schedule": rule}, {"schedule": other})
+    assert not deployed_schedules._have_same_rule({"schedule": there}, {"schedule": rule})
 
 
 def test_interval_goes_on_from_its_anchor_whatever_else_changes(

@@ -51,6 +51,11 @@ from unit_tests.register_action.prefect_files import declared_by, problems_of, y
         ),
         ({"work_pool": "mine"}, "work_pool is 'mine', should be a mapping"),
         ({"work_pool": {"nam": "x"}}, "work_pool.nam is no key of Prefect's; did you mean name?"),
+        (
+            {"work_pool": {"work_queue_name": "a/b"}},
+            "work_pool.work_queue_name is 'a/b', should be without / % & < and >",
+        ),
+        ({"work_pool": {"work_queue_name": 1}}, "work_pool.work_queue_name is 1, should be text"),
         ({"work_pool": {"job_variables": [1]}}, "work_pool.job_variables is [1], should be a mapping"),
         ({"work_pool": {"job_variables": {"cpu": "big"}}}, "work_pool.job_variables.cpu is 'big', should be a whole"),
         (

@@ -30,6 +30,7 @@ deployments:
     paused: true
     concurrency_limit: {limit: 2, collision_strategy: CANCEL_NEW, grace_period_seconds: 60}
     work_pool:
+      work_queue_name: urgent
       job_variables: {cpu: "{{ $CPU }}", memory: 4096, env: {MODE: fast, OLD: null}, env.REGION: eu}
     schedules:
       - {cron: "{{ $CRON }}", timezone: Europe/Berlin, slug: morning, parameters: {limit: 1}}
@@ -45,7 +46,7 @@ deployments:
             description="Sales of the day",
             tags=("shop", "main"),
             parameters={"day": "2026-01-31", "limit": None, "nested": {"1": ["a", 2.5]}},
-            schedules=({"schedule": schedule, "active": True, "parameters": {"limit": 1}, "slug": "morning"},),
+            schedules=({"schedule": schedule, "parameters": {"limit": 1}, "slug": "morning"},),
             paused=True,
             concurrency_limit=2,
             collision_strategy="CANCEL_NEW",
@@ -53,6 +54,7 @@ deployments:
             job_variables={"cpu": 2048, "memory": 4096, "env": {"MODE": "fast", "OLD": None}, "env.REGION": "eu"},
             enforce_parameter_schema=False,
             line=4,
+            work_queue_name="urgent",
         ),
     )
 
@@ -155,7 +157,6 @@ def test_what_register_does_otherwise_is_reported_once_with_its_lines(tmp_path: 
     entry = """
     work_pool:
       name: mine
-      work_queue_name: fast
       job_variables: {image: "{{ build.image }}", family: x, command: y, vpc_id: z}
     version: 1
     pull: null
@@ -171,7 +172,6 @@ def test_what_register_does_otherwise_is_reported_once_with_its_lines(tmp_path: 
     assert [sentence.split(" ")[1] for sentence in read.ignored] == [
         "build",
         "work_pool.name",
-        "work_pool.work_queue_name",
         "work_pool.job_variables.image",
         "work_pool.job_variables.family",
         "work_pool.job_variables.command",
@@ -182,7 +182,7 @@ def test_what_register_does_otherwise_is_reported_once_with_its_lines(tmp_path: 
         "schedule.day_or",
     ]
     assert read.ignored[0] == "prefect.yaml: build is not run; register builds the image (line 1)"
-    assert read.ignored[1].endswith("work_pool.name is not used; runs go to the environment's project (lines 8, 19)")
+    assert read.ignored[1].endswith("work_pool.name is not used; runs go to the environment's project (lines 8, 18)")
     assert all(declared.job_variables == {} for declared in read.deployments)
 
 

@@ -107,6 +107,21 @@ def test_folder_outside_git_has_the_tag_of_its_image_as_version(
     assert json.loads(capsys.readouterr().out)["version"] == IMAGE.tag
 
 
+def test_choices_made_at_prefect_are_notes_of_their_deployment(
+    environment: Environment, sales: Workflow, done: list[Change], page: Page, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noted = [dataclasses.replace(done[0], notes=("kept: its work queue is slow",)), done[1]]
+    note = "sales/dev: kept: its work queue is slow"
+    show(environment, sales, noted)
+    shown = capsys.readouterr()
+    report.show_plan(environment, sales, IMAGE, noted, as_json=True)
+
+    assert f"note: {note}" in shown.out.splitlines()
+    assert shown.err == f"::warning::{note}\n"
+    assert f"- {note}" in page.summary.splitlines()
+    assert json.loads(capsys.readouterr().out)["notes"] == [note]
+
+
 def test_json_is_all_there_is_on_standard_output(
     environment: Environment, sales: Workflow, done: list[Change], page: Page, capsys: pytest.CaptureFixture[str]
 ) -> None:
