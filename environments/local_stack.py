@@ -21,7 +21,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from environments import leftovers, local_keys, progress
+from environments import leftovers, local_keys, outages, progress
 from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
 from environments.secrets import key_file, local_root_keys, process_environment
@@ -324,7 +324,7 @@ def _answers(server: Server) -> bool:
         with urlopen(Request(server.health_url), timeout=5) as response:
             return bool(response.status == 200)
     except HTTPError as error:
-        return error.code == 401
+        return error.code in (401, outages.RATE_LIMITED)
     except (URLError, OSError):
         return False
 

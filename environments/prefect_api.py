@@ -56,6 +56,8 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
     )
     http: Any = client._client  # a transport of our own would not know of the surroundings' proxies
     http.send = outages.waiting(http.send, url)
+    # Prefect's client would wait three times for as long as it is asked to, and say nothing.
+    http.event_hooks = {"response": [outages.rate_limit_hook(url)]}
     try:
         with client:
             yield client
@@ -78,7 +80,13 @@ def _detail(response: "httpx.Response") -> str:
         return f"{response.status_code} {response.text[:500]}"
 
 
-def check_prefect(environment: Environment, variable: str = AGENT_TOKEN, key: str = "", todo: str = "") -> None:
+def check_prefect(
+    environment: Environment,
+    variable: str = AGENT_TOKEN,
+    key: str = "",
+    todo: str = "",
+    patience: float = outages.SHORT_PATIENCE_SECONDS,
+) -> None:
     """Make sure that the Prefect API answers and takes the key.
 
     Args:
@@ -86,13 +94,19 @@ def check_prefect(environment: Environment, variable: str = AGENT_TOKEN, key: st
         variable: the environment variable that holds the key.
         key: another key than that.
         todo: what to do when that other one is not accepted.
+        patience: seconds to wait for a Prefect that limits the rate of requests.
 
     Raises:
         PlatformError: as `prefect_client`.
     """
-    try:
+    url = environment.operator_prefect_api_url
+
+    def ask() -> None:
         prefect_rest.ask(environment, "/work_pools/filter", {}, variable, key, todo)
+
+    try:
+        outages.paced(url, ask, patience)
     except prefect_rest.NotThereError as error:
         where = f"check prefect_api_url in environments/{environment.tfvars.name}"
         raise PlatformError(f"{error.what}: no API is there", error.why, where) from error
-    outages.has_answered(environment.operator_prefect_api_url)
+    outages.has_answered(url)

@@ -48,18 +48,26 @@ def ask(
         variable: the environment variable that holds the key.
         key: another key than that.
         todo: what to do when that other one is not accepted.
-        patient: wait for a Prefect that has answered before and went away, see `outages`.
+        patient: wait for a Prefect that has answered before and went away, see `outages`; without, only a Prefect that
+            limits the rate of requests is waited for, and shortly.
 
     Raises:
         NotThereError: Prefect answered 404.
         AwayError: no answer.
+        RateLimitedError: Prefect takes no requests for longer than this one may wait.
         PlatformError: no key, a key that is not accepted, or another error.
     """
+    url = environment.operator_prefect_api_url
+
+    def send() -> Any:
+        return _ask(environment, path, body, variable, key, todo)
+
     if patient:
-        url = environment.operator_prefect_api_url
-        return outages.waited_for(
-            url, lambda: ask(environment, path, body, variable, key, todo), lambda error: isinstance(error, AwayError)
-        )
+        return outages.waited_for(url, send, lambda error: isinstance(error, AwayError))
+    return outages.paced(url, send, outages.SHORT_PATIENCE_SECONDS)
+
+
+def _ask(environment: Environment, path: str, body: dict[str, Any] | None, variable: str, key: str, todo: str) -> Any:
     key, url = key or prefect_key(environment, variable), environment.operator_prefect_api_url
     login = f"Bearer {key}" if environment.uses_prefect_cloud else "Basic " + base64.b64encode(key.encode()).decode()
     headers = {"Authorization": login, "Content-Type": "application/json"}
@@ -74,6 +82,9 @@ def ask(
                 f"it answered {error.code}",
                 todo or f"set {variable} to a key of environment {environment.name}",
             ) from error
+        if error.code == outages.RATE_LIMITED:
+            wait = outages.seconds_to_wait(error.headers.get("Retry-After"), error.headers.get("Date"))
+            raise outages.RateLimitedError(url, wait) from error
         kinds: dict[int, type[PlatformError]] = {404: NotThereError, **dict.fromkeys(outages.PASSING, AwayError)}
         kind = kinds.get(error.code, PlatformError)
         raise kind(f"Prefect at {url} has trouble", f"it answered {error.code}", "try again in a while") from error

@@ -1,4 +1,4 @@
-"""Prefect goes away, and AWS misbehaves, for as long as a block runs.
+"""Prefect goes away or limits the rate of requests, and AWS misbehaves, for as long as a block runs.
 
 The misbehaving AWS is microburst, a proxy that answers in the very words of each AWS service. It stands between the
 emulated AWS and everything that speaks to it on this machine (boto3, Terraform, the Docker engine): the settings of the
@@ -7,13 +7,16 @@ platform name its address instead. It also listens where containers reach this m
 
 import asyncio
 import contextlib
+import http.client
 import subprocess
 import sys
 import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 import docker
 import psutil
@@ -24,6 +27,8 @@ from functional_tests.platform import Platform, free_port
 
 PROXY = "127.0.0.2"
 """All of 127/8 is this machine, and a registry without TLS to Docker."""
+ONE_CONNECTION = ("connection", "proxy-connection", "keep-alive", "transfer-encoding")
+"""Headers that a proxy does not hand on."""
 START = "from environments import local_stack, settings; local_stack.start(settings.load('local'))"
 
 
@@ -121,3 +126,72 @@ def prefect_away(platform: Platform, hangs: bool = False) -> Iterator[None]:
             server.resume()
         else:
             subprocess.run([sys.executable, "-c", START], cwd=platform.folder, check=True)
+
+
+class LimitingProxy:
+    """An HTTP proxy that answers 429 to every third request for Prefect, and hands on all others.
+
+    `variables` have a command use it; `refused` counts the answers 429.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        self.prefect_port = platform.prefect_port
+        self.seen = self.refused = 0
+        self.lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.answer(self)
+
+            do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_GET
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.variables = {"http_proxy": f"http://127.0.0.1:{self.server.server_address[1]}"}
+
+    def refuses(self, url: str) -> bool:
+        """Whether this request is one too many."""
+        if urlsplit(url).port != self.prefect_port:
+            return False
+        with self.lock:
+            self.seen += 1
+            self.refused += self.seen % 3 == 0
+            return self.seen % 3 == 0
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        """Refuse a request, or hand it on and its answer back."""
+        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        status, headers, content = 429, {"Retry-After": "1"}, b'{"detail": "too many requests"}'
+        if not self.refuses(request.path):
+            url = urlsplit(request.path)
+            connection = http.client.HTTPConnection(str(url.hostname), url.port, timeout=60)
+            path = url._replace(scheme="", netloc="").geturl()
+            kept = {name: each for name, each in request.headers.items() if name.lower() not in ONE_CONNECTION}
+            connection.request(request.command, path, body, kept)
+            answer = connection.getresponse()
+            status, headers, content = answer.status, dict(answer.getheaders()), answer.read()
+            connection.close()
+        request.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() not in (*ONE_CONNECTION, "content-length"):
+                request.send_header(name, value)
+        length = headers.get("content-length", "0") if request.command == "HEAD" else str(len(content))
+        request.send_header("Content-Length", length)
+        request.end_headers()
+        request.wfile.write(content)
+
+
+@contextlib.contextmanager
+def prefect_limits_requests(platform: Platform) -> Iterator[LimitingProxy]:
+    """A proxy for commands, behind which Prefect limits the rate of requests until the block ends."""
+    proxy = LimitingProxy(platform)
+    thread = threading.Thread(target=proxy.server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.server.shutdown()
+        proxy.server.server_close()

@@ -88,6 +88,121 @@ def test_a_run_with_other_cpu_and_memory_has_them_in_its_ecs_task(sample_workflo
     assert (newest["cpu"], newest["memory"]) == ("1024", "3072")
 
 
+ANY_PARAMETERS = """
+from prefect import flow
+
+@flow(log_prints=True)
+def fixed(days: int = 1, rows: list[str] = []):
+    print(f"{days} days, {len(rows)} rows")
+
+@flow(log_prints=True)
+def open_ended(days: int = 1, **options: int):
+    print(f"{days} days, {sorted(options.items())}")
+"""
+UNKNOWN_NAMES = """
+deployments:
+  - name: local
+    entrypoint: flow.py:fixed
+    parameters: {dayz: 7}
+    schedules:
+      - {cron: "0 4 * * *", parameters: {dais: 3}}
+"""
+ANY_NAMES = """
+deployments:
+  - name: local
+    entrypoint: flow.py:open_ended
+    parameters: {limit: 7}
+"""
+
+
+def test_parameters_that_a_flow_does_not_have_are_refused_before_anything_happens(
+    deployed: Platform, tmp_path: Path
+) -> None:
+    folder, values = tmp_path / "parameters", tmp_path / "values.json"
+    folder.mkdir()
+    (folder / "flow.py").write_text(ANY_PARAMETERS)
+    (folder / "prefect.yaml").write_text(UNKNOWN_NAMES)
+    refused = deployed.invoke("register", "--workflow-path", str(folder), check=False)
+    assert refused.returncode == 1
+    assert "no parameter 'dayz'; did you mean days?" in refused.stdout
+    assert "no parameter 'dais'; did you mean days?" in refused.stdout
+    assert "parameters" not in {row["workflow"] for row in workflows(deployed).values()}
+    assert images_of(deployed, "parameters") == set()
+
+    (folder / "prefect.yaml").write_text(ANY_NAMES)
+    deployed.invoke("register", "--workflow-path", str(folder))
+    refused = deployed.invoke("run", "fixed", "--param", "dayz=7", check=False)
+    assert refused.returncode == 1
+    assert "no parameter 'dayz'; did you mean days?" in refused.stdout
+    # Longer than an argument of a command can be.
+    values.write_text(json.dumps({"days": 2, "rows": ["x" * 100] * 3000}))
+    ran = deployed.invoke("run", "fixed", "--params-file", str(values), "--param", "days=3").stdout
+    assert "3 days, 3000 rows" in ran
+    ran = deployed.invoke("run", "open-ended", "--param", "other=8").stdout
+    assert "1 days, [('limit', 7), ('other', 8)]" in ran
+    refused = deployed.invoke("run", "open-ended", "--param", "other=many", check=False)
+    assert refused.returncode == 1
+    assert "'many' is not of type 'integer'" in refused.stdout
+
+
+CHOSEN = """
+deployments:
+  - name: local
+    entrypoint: flow.py:chosen
+    description: {description}
+    schedules:
+      - cron: "0 4 * * *"
+        timezone: Europe/Madrid
+{more}
+"""
+
+
+def test_choices_made_at_prefect_stay_unless_prefect_yaml_says_otherwise(deployed: Platform, tmp_path: Path) -> None:
+    folder = tmp_path / "chosen"
+    folder.mkdir()
+    (folder / "flow.py").write_text(flow("chosen"))
+
+    def register(**parts: str) -> list[str]:
+        (folder / "prefect.yaml").write_text(CHOSEN.format(**{"more": "", **parts}))
+        return list(registered(deployed, "--workflow-path", str(folder))["notes"])
+
+    register(description="first")
+    made = runs.deployment(deployed, "chosen")
+    (schedule,) = made["schedules"]
+    deployment = f"/deployments/{made['id']}"
+    deployed.prefect(f"{deployment}/schedules/{schedule['id']}", {"active": False}, method="PATCH")
+    deployed.prefect(deployment, {"work_queue_name": "slow"}, method="PATCH")
+    deployed.prefect(f"{deployment}/pause_deployment", {})
+    notes = register(description="second")
+    kept = runs.deployment(deployed, "chosen")
+    assert (kept["description"], kept["work_queue_name"], kept["paused"]) == ("second", "slow", True)
+    assert [each["active"] for each in kept["schedules"]] == [False]
+    assert [note.partition(": kept: ")[2].split(" at Prefect")[0].split(";")[0] for note in notes] == [
+        "schedule 0 4 * * * Europe/Madrid is switched off",
+        "its work queue is slow",
+        "it is paused",
+    ]
+
+    said = "        active: true\n    paused: false\n    work_pool: {work_queue_name: default}"
+    notes = register(description="second", more=said)
+    changed = runs.deployment(deployed, "chosen")
+    assert (changed["work_queue_name"], changed["paused"]) == ("default", False)
+    assert [each["active"] for each in changed["schedules"]] == [True]
+    assert [": changed: " in note for note in notes] == [True] * 3
+    assert register(description="second", more=said) == []
+
+
+def test_a_run_in_a_work_queue_of_its_own_is_taken_by_the_agent(deployed: Platform, tmp_path: Path) -> None:
+    folder = tmp_path / "queued"
+    folder.mkdir()
+    (folder / "flow.py").write_text(flow("queued"))
+    text = "deployments: [{name: local, entrypoint: 'flow.py:queued', work_pool: {work_queue_name: urgent}}]"
+    (folder / "prefect.yaml").write_text(text)
+    deployed.invoke("register", "--workflow-path", str(folder))
+    assert runs.deployment(deployed, "queued")["work_queue_name"] == "urgent"
+    assert "Completed" in deployed.invoke("run", "queued").stdout
+
+
 def test_a_commit_that_is_not_the_head_gives_that_commits_code(deployed: Platform, repository: Repository) -> None:
     old = repository.commit(flow__py=flow("not_the_head", "the old code"))
     repository.commit(flow__py=flow("not_the_head", "the new code"))

@@ -1,4 +1,4 @@
-"""Prefect goes away, and AWS throttles, fails, is slow and breaks off, while commands and runs are at work."""
+"""Prefect goes away or limits requests, and AWS throttles, fails, is slow and breaks off, while all is at work."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from functional_tests.faults import Faults
-from functional_tests.outages import misbehaving_aws, prefect_away
+from functional_tests.outages import misbehaving_aws, prefect_away, prefect_limits_requests
 from functional_tests.platform import Platform, wait_for
 
 pytestmark = pytest.mark.reliability
@@ -120,6 +120,29 @@ def test_commands_and_a_run_get_through_while_prefect_is_away(
             assert fault.lost == 0, said[command] + printed
             assert "is back after" in said[command] + printed
     assert "Completed" in deployed.invoke("run", f"new_{kind}").stdout, "the agent does not take runs any more"
+
+
+def test_commands_wait_while_prefect_limits_the_rate_of_requests(
+    deployed: Platform, tmp_path: Path, often: Often, faults: Faults
+) -> None:
+    """Every third request of each command is answered 429."""
+    for number in range(often(1, 5)):
+        folder = workflow(tmp_path, f"limited_{number}")
+        commands = {
+            "register": ("register", "--workflow-path", folder),
+            "run": ("run", f"limited_{number}"),
+            "workflows": ("workflows",),
+            "deploy": ("deploy",),
+        }
+        for command, arguments in commands.items():
+            with prefect_limits_requests(deployed) as limits:
+                done = deployed.invoke(*arguments, check=False, **limits.variables)
+            fault = faults.record(
+                f"Prefect limits the rate of requests during {command}", limits.refused, int(done.returncode != 0)
+            )
+            assert fault.injected
+            assert fault.lost == 0, done.stdout
+            assert "limits the rate of requests" in done.stdout
 
 
 def test_commands_get_through_an_aws_that_misbehaves_or_go_on_the_next_time(

@@ -3,7 +3,7 @@
 `invoke doctor` shows all of it; `deploy` and others raise one error that lists all that is wrong.
 """
 
-from environments import checking, local_stack, progress
+from environments import checking, local_stack, outages, progress
 from environments.checking import Check, Finding
 from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
@@ -151,5 +151,5 @@ def _set_up(environment: Environment) -> str:
 
 def _prefect(environment: Environment) -> str:
     for variable in (AGENT_TOKEN, WORKFLOW_TOKEN):
-        check_prefect(environment, variable)
+        check_prefect(environment, variable, patience=outages.PATIENCE_SECONDS)
     return environment.prefect_api_url

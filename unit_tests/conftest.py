@@ -103,10 +103,14 @@ def loopback(allowed_hosts: set[str]) -> str:
 
 
 class Server:
-    """An HTTP server on 127.0.0.1 that gives the prepared answers in turn, the last one for ever."""
+    """An HTTP server on 127.0.0.1 that gives the prepared answers in turn, the last one for ever.
+
+    `headers` has more headers for the answers with a status code.
+    """
 
     def __init__(self, address: str) -> None:
         self.answers: list[tuple[int, bytes]] = [(200, b"{}")]
+        self.headers: dict[int, dict[str, str]] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         outer = self
 
@@ -115,8 +119,10 @@ class Server:
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 outer.requests.append((self.command, self.path, dict(self.headers)))
                 code, body = outer.answers.pop(0) if len(outer.answers) > 1 else outer.answers[0]
-                self.send_response(code)
-                self.send_header("Content-Length", str(len(body)))
+                self.send_response_only(code)
+                sent = {"Date": self.date_time_string(), **outer.headers.get(code, {})}
+                for name, value in {**sent, "Content-Length": str(len(body))}.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body)
 

@@ -37,9 +37,7 @@ def test_request_with_a_body_is_a_post_and_one_without_a_get(own_server: Environ
     ]
 
 
-@pytest.mark.parametrize(
-    ("code", "words"), [(401, "does not accept the key"), (404, "has trouble"), (429, "has trouble"), (502, "502")]
-)
+@pytest.mark.parametrize(("code", "words"), [(401, "does not accept the key"), (404, "has trouble"), (502, "502")])
 def test_answer_that_is_an_error_is_told_without_the_key(
     own_server: Environment, http_server: Server, code: int, words: str
 ) -> None:
