@@ -52,8 +52,10 @@ def paired(wanted: list[Schedule], there: list[Schedule]) -> list[Pair]:
                 matches[position] = match
                 left.remove(match)
     unmatched = [position for position in range(len(wanted)) if position not in matches]
-    if len(unmatched) == len(left) == 1:  # the only one that has changed
-        matches[unmatched[0]] = left.pop()
+    if len(unmatched) == len(left) and len({other["active"] for other in left}) == 1:
+        # All have changed, so which is which is not known; but all were on, or all were off.
+        matches |= zip(unmatched, left, strict=True)
+        left = []
     return [*((one, matches.get(position)) for position, one in enumerate(wanted)), *((None, other) for other in left)]
 
 

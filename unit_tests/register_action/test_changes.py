@@ -5,7 +5,7 @@ import pytest
 
 from environments.errors import PlatformError
 from environments.settings import Environment
-from register_action import changes, deployed_schedules, workflow_image
+from register_action import changes, workflow_image
 from register_action.changes import foresee, project_of
 from register_action.workflow import Choice
 from unit_tests.register_action.conftest import (
@@ -342,16 +342,6 @@ def test_schedule_stays_the_same_from_one_register_to_the_next(
     assert actions(register(hand_over("sales", prefect_yaml=text))) == {"sales/dev": "keep"}
     assert actions(register(hand_over("sales", prefect_yaml=text), image=OTHER_IMAGE)) == {"sales/dev": "update"}
     assert sorted(_schedules(prefect), key=str) == sorted(before, key=str)
-
-
-def test_rule_by_the_minute_goes_on_from_the_start_that_prefect_gave_it() -> None:
-    rule = {"rrule": "FREQ=MINUTELY;INTERVAL=15", "timezone": "UTC"}
-    there = {**rule, "rrule": f"DTSTART:20261123T100000\n{rule['rrule']}"}
-    other = {**rule, "rrule": "DTSTART:20261123T100000\nFREQ=MINUTELY"}
-
-    assert deployed_schedules._have_same_rule({"schedule": rule}, {"schedule": there})
-    assert not deployed_schedules._have_same_rule({"schedule": rule}, {"schedule": other})
-    assert not deployed_schedules._have_same_rule({"schedule": there}, {"schedule": rule})
 
 
 def test_interval_goes_on_from_its_anchor_whatever_else_changes(
