@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agent.status import Seen
-from environments import checking, console, github_actions, progress
+from environments import checking, console, github_actions, progress, settings
 from environments.secrets import key_file
-from environments.settings import ROOT, Environment, fields
+from environments.settings import Environment, fields
 from infra.images import Image
 from infra.roles import ROLES, role_arn
 
@@ -40,7 +40,7 @@ def show(environment: Environment, image: Image, steps: list[progress.Step], as_
         ),
     ]
     if environment.is_local:
-        rows.insert(2, ("Key for the page", f"cat {key_file(environment).relative_to(ROOT)}"))
+        rows.insert(2, ("Key for the page", f"cat {key_file(environment).relative_to(settings.ROOT)}"))
     console.say()
     console.say(f"environment {environment.name} is up", "bold green")
     console.table(rows)

@@ -169,15 +169,15 @@ def explained(error: BaseException) -> PlatformError:
         return PlatformError(
             "Prefect did not do what was asked", text, "invoke doctor checks the key and the connection"
         )
-    from environments.settings import ROOT
+    from environments import settings
 
-    log = ROOT / ".local" / "logs" / "error.log"
+    log = settings.machine_folder() / "logs" / "error.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     return PlatformError(
         "this should not have happened",
         f"{type(error).__name__}: {text}",
-        f"please report it with {log.relative_to(ROOT)}",
+        f"please report it with {log.relative_to(settings.ROOT)}",
     )
 
 

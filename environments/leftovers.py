@@ -172,7 +172,7 @@ def _leads(process: Any) -> bool:
 @contextlib.contextmanager
 def _one_at_a_time() -> Iterator[None]:
     """Between making a folder and locking it, no other command may look for those of the dead."""
-    file = settings.ROOT / ".local" / "commands.lock"
+    file = settings.machine_folder() / "commands.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -21,11 +21,11 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from environments import leftovers, local_keys, outages, progress
+from environments import leftovers, local_keys, outages, progress, settings
 from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
 from environments.secrets import key_file, local_root_keys, process_environment
-from environments.settings import ROOT, Environment
+from environments.settings import Environment
 
 START_TIMEOUT_SECONDS = 90
 STOP_TIMEOUT_SECONDS = 30
@@ -264,8 +264,8 @@ def _start_server(environment: Environment, server: Server) -> bool:
     with server.log.open("ab") as log:
         process = subprocess.Popen(
             server.command,
-            cwd=ROOT,
-            env=process_environment({**server.variables, "PYTHONPATH": str(ROOT)}),
+            cwd=settings.ROOT,
+            env=process_environment({**server.variables, "PYTHONPATH": str(settings.ROOT)}),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -278,7 +278,7 @@ def _start_server(environment: Environment, server: Server) -> bool:
             raise PlatformError(
                 f"the {server.title} did not start",
                 "\n".join(log_tail(server.log)),
-                f"the whole log: {server.log.relative_to(ROOT)}",
+                f"the whole log: {server.log.relative_to(settings.ROOT)}",
             )
         progress.doing(f"waiting for the {server.title}")
         time.sleep(0.1)
@@ -301,7 +301,7 @@ def _processes(server: Server) -> list[Any]:
     for process in psutil.process_iter(["cmdline"]):
         if tuple((process.info["cmdline"] or [])[1:6]) == start:
             with contextlib.suppress(psutil.Error):
-                if Path(process.cwd()) == ROOT and process.status() != psutil.STATUS_ZOMBIE:
+                if Path(process.cwd()) == settings.ROOT and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
     return found
 

@@ -7,10 +7,10 @@ import difflib
 import os
 import sys
 
-from environments import console
+from environments import console, settings
 from environments.errors import PlatformError
 from environments.secrets import key_file
-from environments.settings import ROOT, Environment
+from environments.settings import Environment
 
 PROJECT = "prefect"
 
@@ -65,7 +65,7 @@ def show(environment: Environment, what: str, browser: bool) -> None:
     console.table(list(pages.items()))
     if environment.is_local:
         console.say("AWS is emulated on this machine: it has no console; invoke outputs and invoke logs tell of it")
-        console.say(f"key for the page: cat {os.path.relpath(key_file(environment), ROOT)}")
+        console.say(f"key for the page: cat {os.path.relpath(key_file(environment), settings.ROOT)}")
     else:
         console.say(f"the console is that of account {environment.aws_account_id}: sign in to it first")
     if browser and sys.stdout.isatty():

@@ -3,21 +3,22 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from environments import outages, prefect_rest
 from environments.errors import PlatformError
 from environments.secrets import AGENT_TOKEN, prefect_key
-from environments.settings import ROOT, Environment
+from environments.settings import Environment, machine_folder
 
-PREFECT_HOME = ROOT / ".local" / "prefect_client"
+_HOME = machine_folder() / "prefect_client"
 
 # Prefect reads its settings once, when it is imported anywhere; nothing may import it before this module. This
 # machine's own Prefect profile must not mix in, and an API that does not answer must be told in good time.
 os.environ.update(
     {
-        "PREFECT_HOME": str(PREFECT_HOME),
-        "PREFECT_PROFILES_PATH": str(PREFECT_HOME / "profiles.toml"),
+        "PREFECT_HOME": str(_HOME),
+        "PREFECT_PROFILES_PATH": str(_HOME / "profiles.toml"),
         "PREFECT_LOGGING_LEVEL": "ERROR",
         "PREFECT_CLIENT_MAX_RETRIES": "2",
         "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
@@ -42,7 +43,7 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
             has answered before and goes away is waited for, see `outages`.
     """
     key = prefect_key(environment, variable)
-    PREFECT_HOME.mkdir(parents=True, exist_ok=True)
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
     import httpx
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.exceptions import PrefectHTTPStatusError

@@ -191,7 +191,12 @@ class Environment:
     @property
     def folder(self) -> Path:
         """Where this machine keeps what belongs to the environment; git ignores it."""
-        return ROOT / ".local" / self.name
+        return machine_folder() / self.name
+
+
+def machine_folder() -> Path:
+    """Return the folder of what this machine keeps for the checkout: servers, Terraform, locks; git ignores it."""
+    return ROOT / ".local"
 
 
 def known() -> list[str]:

@@ -17,11 +17,11 @@ from infra.images import repository_exists
 from infra.state import STATE_KEY, bucket_name
 from infra.terraform_errors import PASSING, failure, readable
 from infra.terraform_process import (
-    CONFIGURATION,
     FLAG,
     MODULE,
     UNSAVED_STATE,
     command_line,
+    configuration,
     data_folder,
     located,
     program,
@@ -234,7 +234,7 @@ def is_ready(environment: Environment) -> bool:
 def _ready(environment: Environment) -> str:
     """A hash over all that `terraform init` depends on."""
     found = Path(located())
-    files = [*(MODULE / name for name in ("versions.tf", ".terraform.lock.hcl")), CONFIGURATION]
+    files = [*(MODULE / name for name in ("versions.tf", ".terraform.lock.hcl")), configuration()]
     parts = [json.dumps(_backend(environment)), str(found), str(found.stat().st_mtime_ns)]
     parts += [file.read_text(encoding="utf-8") if file.exists() else "" for file in files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from environments import leftovers, progress
+from environments import leftovers, progress, settings
 from environments.errors import PlatformError
 from environments.secrets import process_environment
 from environments.settings import ROOT, Environment
@@ -24,8 +24,6 @@ from infra.aws import aws_variables
 from infra.terraform_errors import diagnostic, failure, readable
 
 MODULE = ROOT / "infra"
-CONFIGURATION = ROOT / ".local" / "terraform.rc"
-"""Terraform's own configuration, where bootstrap.sh made one."""
 MINIMUM_VERSION = (1, 10)
 POLL_SECONDS = 0.1
 GARBAGE_COLLECTION = "400"
@@ -44,13 +42,18 @@ def data_folder(environment: Environment) -> Path:
     return environment.folder / "terraform"
 
 
+def configuration() -> Path:
+    """Return the path of Terraform's own configuration, where bootstrap.sh made one."""
+    return settings.machine_folder() / "terraform.rc"
+
+
 def located() -> str:
     """Path of the Terraform program: the one that bootstrap.sh fetched, or else the one on PATH.
 
     Raises:
         PlatformError: there is none.
     """
-    found = shutil.which("terraform", path=str(ROOT / ".local" / "bin")) or shutil.which("terraform")
+    found = shutil.which("terraform", path=str(settings.machine_folder() / "bin")) or shutil.which("terraform")
     if not found:
         raise PlatformError("Terraform is missing", "no program of that name on PATH", "./bootstrap.sh gets it")
     return found
@@ -190,7 +193,7 @@ def stream(
     if process.returncode:
         if (state := module / UNSAVED_STATE).exists():
             shutil.move(state, environment.folder / UNSAVED_STATE)
-        raise failure(environment, command, "\n".join(errors) or f"see {log.relative_to(ROOT)}")
+        raise failure(environment, command, "\n".join(errors) or f"see {log.relative_to(settings.ROOT)}")
 
 
 def _events(process: "subprocess.Popen[str]", log: Path) -> Iterator[dict[str, Any]]:
@@ -219,6 +222,6 @@ def _variables(environment: Environment) -> dict[str, str]:
         **leftovers.variables(),
         **aws_variables(environment),
     }
-    if CONFIGURATION.exists():
-        additions["TF_CLI_CONFIG_FILE"] = str(CONFIGURATION)
+    if configuration().exists():
+        additions["TF_CLI_CONFIG_FILE"] = str(configuration())
     return process_environment(additions)

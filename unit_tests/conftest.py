@@ -1,8 +1,9 @@
-"""What all unit tests stand on: no network, no real credentials, nothing remembered from the test before."""
+"""What all unit tests share: a checkout, a home and variables of their own, and nothing kept from the test before."""
 
 import atexit
 import datetime
 import gc
+import importlib
 import os
 import shutil
 import socket
@@ -25,19 +26,35 @@ from moto import mock_aws
 
 from environments import settings
 from environments.settings import Environment
-from infra import aws, terraform_process
+from infra import aws
 from infra.terraform import Outputs
+from unit_tests.guard import sitecustomize
 
-# Before Prefect is imported anywhere: a profile of the developer's must not change what the tests see.
-_PREFECT = {
-    "PREFECT_HOME": tempfile.mkdtemp(prefix="unit_tests_prefect_"),
+SURROUNDINGS = (
+    *("AWS_", "PREFECT_", "TF_", "DOCKER_", "GITHUB_", "RUNNER_", "ACTIONS_", "CI", "GIT_", "INVOKE_", "XDG_"),
+    *("NO_COLOR", "FORCE_COLOR", "HTTP_", "HTTPS_", "ALL_PROXY", "PYTHONPATH"),
+)
+"""Prefixes of the variables by which the developer's machine or a runner would change what the tests do."""
+OWN = Path(tempfile.mkdtemp(prefix="unit-tests-")).resolve()
+"""Folder of the tests' own checkout, home and Prefect, and of the file that lists what the guard refused."""
+CHECKOUT, REFUSED = OWN / "checkout", OWN / "refused"
+atexit.register(shutil.rmtree, OWN, ignore_errors=True)
+
+_VARIABLES = {
+    "HOME": str(OWN / "home"),
+    "PREFECT_HOME": str(OWN / "prefect"),
     "PREFECT_PROFILES_PATH": "/nonexistent/profiles.toml",
     "PREFECT_LOGGING_LEVEL": "ERROR",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
-os.environ.update(_PREFECT)
-atexit.register(shutil.rmtree, _PREFECT["PREFECT_HOME"], ignore_errors=True)
+_process = pytest.MonkeyPatch()
+for _name in [name for name in os.environ if name.upper().startswith(SURROUNDINGS)]:
+    _process.delenv(_name)
+# Prefect reads its settings once, when it is imported. These replace some that prefect_api sets.
+importlib.import_module("environments.prefect_api")
+for _name, _value in _VARIABLES.items():
+    _process.setenv(_name, _value)
 
 # The libraries leave much behind that lives to the end; looking through it again and again takes seconds.
 gc.set_threshold(50_000, 20, 20)
@@ -56,50 +73,52 @@ hypothesis_settings.load_profile("gate")
 _LOADER = botocore.loaders.create_loader()
 ACCOUNT = "123456789012"  # moto's own
 REGION = "eu-west-1"
+LOOPBACK = "127.0.0.1"
 PREFECT_CLOUD = (
     "https://api.prefect.cloud/api/accounts/11111111-1111-4111-8111-111111111111"
     "/workspaces/22222222-2222-4222-8222-222222222222"
 )
-_OF_THE_DEVELOPER = (
-    *("AWS_", "PREFECT_", "TF_", "DOCKER_", "GITHUB_"),
-    *("NO_COLOR", "FORCE_COLOR", "HTTP_", "HTTPS_", "ALL_PROXY"),
-)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _own_world() -> Iterator[None]:
+    """Give the tests a checkout of their own and guard everything else, until the last of them has ended."""
+    for name in ("agent", "environments", "infra", "register_action", "requirements"):
+        shutil.copytree(settings.ROOT / name, CHECKOUT / name, ignore=shutil.ignore_patterns(".terraform"))
+    shutil.copy2(settings.ROOT / "tasks.py", CHECKOUT)
+    (OWN / "home").mkdir()
+    _process.setattr(settings, "ROOT", CHECKOUT)
+    _process.setattr(settings, "SETTINGS_FOLDER", CHECKOUT / "environments")
+    # Set only here, because the workers of xdist would inherit them from the process that starts the workers.
+    _process.setenv("PYTHONPATH", str(Path(sitecustomize.__file__).parent))
+    _process.setenv(sitecustomize.VARIABLE, str(REFUSED))
+    sitecustomize.watch(REFUSED, pytest.fail.Exception)
+    yield
+    sitecustomize.unwatch()
+    _process.undo()
+    fail_if_refused()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_refused() -> Iterator[None]:
+    yield
+    fail_if_refused()
+
+
+def fail_if_refused() -> None:
+    """Fail a test to which the guard refused something, even if the exception was caught or raised elsewhere."""
+    if REFUSED.exists():
+        refused = REFUSED.read_text(encoding="utf-8")
+        REFUSED.unlink()
+        pytest.fail(refused)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.upper().startswith(_OF_THE_DEVELOPER) and name not in _PREFECT:
-            monkeypatch.delenv(name)
     # The descriptions of AWS's services are large; reading them for every client is most of the time of these tests.
     monkeypatch.setattr(botocore.session, "create_loader", lambda *_: _LOADER)
     aws.forget_sessions()
     settings.load.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def allowed_hosts(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Hosts that the test may connect to; none, unless a fixture adds one. Unix sockets (Docker) are refused too."""
-    allowed: set[str] = set()
-
-    def guarded(real: Callable[..., Any]) -> Callable[..., Any]:
-        def connect(self: socket.socket, address: Any) -> Any:
-            if self.family == socket.AF_INET and address[0] in allowed:
-                return real(self, address)
-            pytest.fail(f"a unit test wanted to connect to {address}")
-
-        return connect
-
-    monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
-    monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
-    return allowed
-
-
-@pytest.fixture
-def loopback(allowed_hosts: set[str]) -> str:
-    """Allow connections to this machine; gives its address."""
-    allowed_hosts.add("127.0.0.1")
-    return "127.0.0.1"
 
 
 class Server:
@@ -108,7 +127,7 @@ class Server:
     `headers` has more headers for the answers with a status code.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self) -> None:
         self.answers: list[tuple[int, bytes]] = [(200, b"{}")]
         self.headers: dict[int, dict[str, str]] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
@@ -131,20 +150,31 @@ class Server:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.httpd = ThreadingHTTPServer((address, 0), Handler)
+        self.httpd = ThreadingHTTPServer((LOOPBACK, 0), Handler)
         self.port = self.httpd.server_address[1]
-        self.url = f"http://{address}:{self.port}"
+        self.url = f"http://{LOOPBACK}:{self.port}"
+
+    def start(self) -> None:
+        serve = threading.Thread(target=self.httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        serve.start()
+
+    def stop(self) -> None:
+        """Refuse connections from now on; the port stays taken, so that no other program answers there."""
+        self.httpd.shutdown()
+        self.httpd.server_close()
+        self.taken = socket.socket()
+        self.taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.taken.bind((LOOPBACK, self.port))
 
     def answer(self, *codes: int, body: bytes = b"{}") -> None:
         self.answers = [(code, body) for code in codes]
 
 
 @pytest.fixture
-def http_server(loopback: str) -> Iterator[Server]:
+def http_server() -> Iterator[Server]:
     """A real HTTP server on a free port of 127.0.0.1."""
-    server = Server(loopback)
-    thread = threading.Thread(target=server.httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
+    server = Server()
+    server.start()
     yield server
     server.httpd.shutdown()
     server.httpd.server_close()
@@ -159,7 +189,6 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(file, folder / "environments")
     monkeypatch.setattr(settings, "SETTINGS_FOLDER", folder / "environments")
     monkeypatch.setattr(settings, "ROOT", folder)
-    monkeypatch.setattr(terraform_process, "ROOT", folder)
     return folder
 
 

@@ -11,6 +11,7 @@ from invoke.main import program
 from invoke.parser import Parser
 
 import tasks
+from environments import settings
 from environments.settings import ROOT, known
 
 INVOKE = Path(sys.executable).parent / "invoke"
@@ -40,8 +41,9 @@ HEAVY = ("prefect", "prefect_aws", "boto3", "botocore", "docker", "python_terraf
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(INVOKE), *arguments]
     return subprocess.run(
-        [str(INVOKE), *arguments], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        command, cwd=settings.ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
     )
 
 

@@ -88,8 +88,7 @@ def test_wrong_key_is_not_tried_again(prefect: Server, monkeypatch: pytest.Monke
 def test_prefect_that_nobody_listens_for_is_out_of_reach(
     prefect: Server, started: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prefect.httpd.shutdown()
-    prefect.httpd.server_close()
+    prefect.stop()
 
     assert start_agent.main() == 1
     assert "out of reach" in capsys.readouterr().err
@@ -199,8 +198,7 @@ def test_agent_of_which_prefect_says_nothing_is_not_healthy_yet(
 
 
 def test_health_check_fails_when_nobody_listens(http_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    http_server.httpd.shutdown()
-    http_server.httpd.server_close()
+    http_server.stop()
     monkeypatch.setattr(start_agent, "HEALTH_URL", http_server.url)
 
     assert start_agent.check() == 1

@@ -47,9 +47,6 @@ def test_summary_for_scripts_has_each_step(environment: Environment, capsys: pyt
 def test_local_summary_shows_where_the_key_is_and_not_the_key(
     local: Environment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from environments import settings
-
-    monkeypatch.setattr(summary, "ROOT", settings.ROOT)
     key = prefect_key(local)
     summary.show(local, image.name(local), [])
     printed = capsys.readouterr().out

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from invoke.main import program
 
 import tasks
-from environments import leftovers, prefect_api, watching
+from environments import leftovers, watching
 from unit_tests.any_input.cases import TEXT, UNEXPECTED, told, watched
 from unit_tests.conftest import failing
 
@@ -58,7 +58,6 @@ def nothing_answers(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(socket.socket, name, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(subprocess, "Popen", Missing)
-    monkeypatch.setattr(prefect_api, "PREFECT_HOME", root / ".local" / "prefect_client")
     # Somebody is there who ends a page that would stay up to date for ever.
     monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=failing(KeyboardInterrupt())))
     place = tmp_path / "place"

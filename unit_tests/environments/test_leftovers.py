@@ -12,16 +12,15 @@ import docker.errors
 import psutil
 import pytest
 
-from environments import leftovers
+from environments import leftovers, settings
 from environments.errors import PlatformError
-from environments.settings import ROOT
 
 COMMAND = """
-import subprocess, sys
+import os, subprocess, sys
 from environments import leftovers
 program = subprocess.Popen(
     leftovers.ending_with_us([sys.executable, "-c", sys.argv[1]]),
-    env=leftovers.variables(), start_new_session=True, stdout=subprocess.PIPE, text=True,
+    env={**os.environ, **leftovers.variables()}, start_new_session=True, stdout=subprocess.PIPE, text=True,
 )
 print(leftovers.own_folder(), program.stdout.readline().strip(), flush=True)
 program.wait()
@@ -67,7 +66,7 @@ class Command:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, PROGRAM], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", COMMAND, PROGRAM], cwd=settings.ROOT, stdout=subprocess.PIPE, text=True
         )
         folder, *programs = (self.process.stdout.readline() if self.process.stdout else "").split()
         self.folder = Path(folder)
@@ -130,7 +129,7 @@ def test_scratch_folder_is_empty_and_gone_afterwards(fails: bool) -> None:
 
 def test_nothing_is_left_when_a_command_ends_by_itself(temporary: Path) -> None:
     code = "from environments import leftovers; print(leftovers.own_folder())"
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=settings.ROOT, capture_output=True, text=True, check=True)
 
     assert Path(ended.stdout.strip()).parent == temporary
     assert list(temporary.iterdir()) == []

@@ -3,46 +3,46 @@ import base64
 import contextlib
 import json
 import socket
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from environments.local_server import ask_in_one_go, check_schemas_once, let_writers_wait, listen, taking_keys
+from unit_tests.conftest import LOOPBACK
 
 
-def test_listens_on_the_address_given_and_no_other(loopback: str) -> None:
-    with listen(loopback, 0) as listener:
+def test_listens_on_the_address_given_and_no_other() -> None:
+    with listen(LOOPBACK, 0) as listener:
         address, port = listener.getsockname()
-        with socket.create_connection((loopback, port), timeout=5):
+        with socket.create_connection((LOOPBACK, port), timeout=5):
             pass
 
-    assert address == loopback
+    assert address == LOOPBACK
 
 
-def test_does_not_block_the_event_loop(loopback: str) -> None:
-    with listen(loopback, 0) as listener, pytest.raises(BlockingIOError):
+def test_does_not_block_the_event_loop() -> None:
+    with listen(LOOPBACK, 0) as listener, pytest.raises(BlockingIOError):
         listener.accept()
 
 
-def test_port_is_free_again_at_once(loopback: str) -> None:
-    with listen(loopback, 0) as listener:
+def test_port_is_free_again_at_once() -> None:
+    with listen(LOOPBACK, 0) as listener:
         port = listener.getsockname()[1]
-        with socket.create_connection((loopback, port), timeout=5):
+        with socket.create_connection((LOOPBACK, port), timeout=5):
             accepted, _ = listener.accept()
             accepted.close()
-    with listen(loopback, port) as again:
+    with listen(LOOPBACK, port) as again:
         assert again.getsockname()[1] == port
 
 
-def test_interface_that_is_not_there_is_refused(loopback: str) -> None:
+def test_interface_that_is_not_there_is_refused() -> None:
     """Without its interface the socket would be open to others."""
     with pytest.raises(OSError, match=r"."):
-        listen(loopback, 0, "nosuchbridge")
+        listen(LOOPBACK, 0, "nosuchbridge")
 
 
-def test_small_answers_are_sent_at_once(loopback: str) -> None:
+def test_small_answers_are_sent_at_once() -> None:
     """Without TCP_NODELAY each answer on a connection that stays open waits 40 ms for the client's acknowledgement."""
 
     async def option_of_a_connection() -> int:
@@ -53,7 +53,7 @@ def test_small_answers_are_sent_at_once(loopback: str) -> None:
             told.set_result(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
             writer.close()
 
-        listener = listen(loopback, 0)
+        listener = listen(LOOPBACK, 0)
         async with await asyncio.start_server(serve, sock=listener):
             _, writer = await asyncio.open_connection(*listener.getsockname())
             option = await asyncio.wait_for(told, 5)
@@ -273,8 +273,3 @@ def test_websocket_logs_in_with_its_first_message(key_file: Path, token: str, be
 
     assert json.loads(seen[1]["text"]) == {"type": "auth", "token": becomes}
     assert [seen[0], *seen[2:]] == [events[0], *events[2:]]
-
-
-def test_unit_tests_reach_no_network() -> None:
-    with pytest.raises(pytest.fail.Exception, match="wanted to connect"):
-        urllib.request.urlopen("http://127.0.0.1:9/")

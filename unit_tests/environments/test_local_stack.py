@@ -1,6 +1,7 @@
 import dataclasses
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -15,31 +16,37 @@ from environments.errors import PlatformError
 from environments.local_server import listen
 from environments.secrets import local_prefect_key, local_root_keys
 from environments.settings import Environment
-from unit_tests.conftest import Server
+from unit_tests.conftest import LOOPBACK, Server
 
 NETWORK = {"id": "abc", "bridge": "dataflow4566", "gateway": "172.30.0.1"}
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> local_stack.Server:
-    """A server of the test's own: a program that sleeps, in a folder of its own."""
-    package = tmp_path / "environments"
-    package.mkdir()
+def port() -> Iterator[int]:
+    """A port that nobody answers on: it stays taken by a socket that does not listen."""
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.fixture
+def server(root: Path, port: int) -> local_stack.Server:
+    """A server of the test's own: a program that sleeps, in a project of its own."""
+    package = root / "environments"
     (package / "__init__.py").touch()
     (package / "local_server.py").write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
-    monkeypatch.setattr(local_stack, "ROOT", tmp_path)
     return local_stack.Server(
         title="emulated AWS",
         kind="aws",
-        port=39999,
-        health_url="http://127.0.0.1:39999/health",
-        log=tmp_path / "log",
-        command=(sys.executable, "-m", "environments.local_server", "aws", "--port", "39999", "--gateway", "1.2.3.4"),
+        port=port,
+        health_url=f"http://{LOOPBACK}:{port}/health",
+        log=root / "log",
+        command=(sys.executable, "-m", "environments.local_server", "aws", "--port", str(port), "--gateway", "1.2.3.4"),
     )
 
 
 @pytest.fixture
-def run_it(tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+def run_it() -> Iterator[list[subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
     yield started
     for process in started:
@@ -56,10 +63,10 @@ def _start(started: list[subprocess.Popen[bytes]], command: tuple[str, ...], fol
 
 
 def test_server_is_known_by_its_command_line_whatever_the_network(
-    server: local_stack.Server, run_it: list[subprocess.Popen[bytes]], tmp_path: Path
+    server: local_stack.Server, run_it: list[subprocess.Popen[bytes]], root: Path
 ) -> None:
     before = local_stack._processes(server)
-    pid = _start(run_it, (*server.command[:-1], "5.6.7.8"), tmp_path)
+    pid = _start(run_it, (*server.command[:-1], "5.6.7.8"), root)
 
     assert before == []
     assert [process.pid for process in local_stack._processes(server)] == [pid]
@@ -67,27 +74,25 @@ def test_server_is_known_by_its_command_line_whatever_the_network(
 
 @pytest.mark.parametrize("other", ["kind", "port", "folder"])
 def test_process_of_another_kind_port_or_folder_is_not_ours(
-    server: local_stack.Server, run_it: list[subprocess.Popen[bytes]], tmp_path: Path, other: str
+    server: local_stack.Server, run_it: list[subprocess.Popen[bytes]], root: Path, other: str
 ) -> None:
     """It would be stopped otherwise."""
-    command, folder = list(server.command), tmp_path
+    command, folder = list(server.command), root
     if other == "kind":
         command[3] = "prefect"
     elif other == "port":
-        command[5] = "39998"
+        command[5] = str(server.port + 1)
     else:
-        folder = tmp_path / "elsewhere"
+        folder = root / "elsewhere"
         folder.mkdir()
-        (folder / "environments").symlink_to(tmp_path / "environments")
+        (folder / "environments").symlink_to(root / "environments")
     _start(run_it, tuple(command), folder)
 
     assert local_stack._processes(server) == []
 
 
-def test_stopped_process_is_gone(
-    server: local_stack.Server, run_it: list[subprocess.Popen[bytes]], tmp_path: Path
-) -> None:
-    _start(run_it, server.command, tmp_path)
+def test_stopped_process_is_gone(server: local_stack.Server, run_it: list[subprocess.Popen[bytes]], root: Path) -> None:
+    _start(run_it, server.command, root)
     [process] = local_stack._processes(server)
     local_stack._stop_process(process)
 
@@ -95,8 +100,8 @@ def test_stopped_process_is_gone(
     assert local_stack._processes(server) == []
 
 
-def test_taken_port_names_its_owner(local: Environment, loopback: str) -> None:
-    with listen(loopback, 0) as listener:
+def test_taken_port_names_its_owner(local: Environment) -> None:
+    with listen(LOOPBACK, 0) as listener:
         port = listener.getsockname()[1]
         problem = local_stack._port_taken(
             local_stack.Server(title="Prefect server", kind="prefect", port=port, health_url="", log=Path("x"))
@@ -108,8 +113,8 @@ def test_taken_port_names_its_owner(local: Environment, loopback: str) -> None:
     assert "local.tfvars" in problem.todo
 
 
-def test_free_port_is_no_problem(loopback: str) -> None:
-    with listen(loopback, 0) as listener:
+def test_free_port_is_no_problem() -> None:
+    with listen(LOOPBACK, 0) as listener:
         port = listener.getsockname()[1]
 
     assert (
@@ -223,17 +228,16 @@ def test_server_that_asks_for_the_key_counts_as_up(http_server: Server, code: in
 
 
 def test_server_that_is_not_there_does_not_answer(http_server: Server) -> None:
-    http_server.httpd.shutdown()
-    http_server.httpd.server_close()
+    http_server.stop()
     server = local_stack.Server(title="x", kind="prefect", port=1, health_url=http_server.url, log=Path("x"))
 
     assert local_stack._answers(server) is False
 
 
 def test_server_that_does_not_come_up_shows_the_end_of_its_log(
-    local: Environment, server: local_stack.Server, tmp_path: Path, loopback: str
+    local: Environment, server: local_stack.Server, root: Path
 ) -> None:
-    (tmp_path / "environments" / "local_server.py").write_text("raise SystemExit('no such bridge')\n")
+    (root / "environments" / "local_server.py").write_text("raise SystemExit('no such bridge')\n")
     begin = time.monotonic()
     with pytest.raises(PlatformError) as caught:
         local_stack._start_server(local, server)
@@ -246,12 +250,11 @@ def test_server_that_does_not_come_up_shows_the_end_of_its_log(
 def test_servers_do_not_inherit_the_keys_of_other_environments(
     local: Environment,
     server: local_stack.Server,
-    tmp_path: Path,
+    root: Path,
     monkeypatch: pytest.MonkeyPatch,
-    loopback: str,
 ) -> None:
     monkeypatch.setenv("PREFECT_AGENT_TOKEN", "key-of-production")
-    (tmp_path / "environments" / "local_server.py").write_text("import os\nraise SystemExit(str(os.environ))\n")
+    (root / "environments" / "local_server.py").write_text("import os\nraise SystemExit(str(os.environ))\n")
     with pytest.raises(PlatformError):
         local_stack._start_server(local, server)
 

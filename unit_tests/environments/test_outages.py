@@ -110,8 +110,7 @@ def test_patience_ends_with_a_word_on_what_the_same_command_will_do(
     monkeypatch.setattr(outages, "TELL_EVERY_SECONDS", 0.05)
     with pytest.raises(PlatformError) as caught, prefect_client(own_server) as client:
         client.hello()
-        http_server.httpd.shutdown()
-        http_server.httpd.server_close()
+        http_server.stop()
         client.hello()
 
     assert re.search(r"out of reach since \d\d:\d\d:\d\d", caught.value.what)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from environments import pages, settings
+from environments import pages
 from environments.errors import PlatformError
 from environments.secrets import prefect_key
 from environments.settings import Environment
@@ -55,7 +55,6 @@ def test_project_on_prefect_cloud_is_in_its_workspace(environment: Environment) 
 def test_local_has_prefect_on_this_machine_and_no_console(
     local: Environment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "ROOT", settings.ROOT)
     key = prefect_key(local)
     pages.show(local, "prefect", True)
     printed = capsys.readouterr().out

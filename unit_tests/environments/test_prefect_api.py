@@ -72,8 +72,7 @@ def test_register_is_told_its_own_variable(own_server: Environment, http_server:
 def test_prefect_out_of_reach_names_url_and_settings_file(
     own_server: Environment, http_server: Server, use: Callable[[Environment], None]
 ) -> None:
-    http_server.httpd.shutdown()
-    http_server.httpd.server_close()
+    http_server.stop()
     with pytest.raises(PlatformError) as caught:
         use(own_server)
 

@@ -13,7 +13,6 @@ import pytest
 from pydantic import ValidationError
 
 from agent.project import base_job_template
-from environments import prefect_api
 from environments.secrets import AGENT_TOKEN, REGISTER_TOKEN
 from environments.settings import Environment
 from infra.images import Image
@@ -235,7 +234,6 @@ def prefect(environment: Environment, outputs: Outputs, tmp_path: Path, monkeypa
         return fake
 
     monkeypatch.setattr(orchestration, "SyncPrefectClient", client)
-    monkeypatch.setattr(prefect_api, "PREFECT_HOME", tmp_path / "prefect_client")
     monkeypatch.setenv(AGENT_TOKEN, "key-of-the-agent")
     monkeypatch.setenv(REGISTER_TOKEN, "key-to-register")
     return fake
