@@ -47,8 +47,7 @@ class Platform:
         copy_checkout(folder)
         self.aws_port, self.prefect_port = free_port(), free_port()
         settings = folder / "environments" / "local.tfvars"
-        text = settings.read_text().replace(":4566", f":{self.aws_port}").replace(":4200", f":{self.prefect_port}")
-        settings.write_text(text)
+        settings.write_text(with_ports(settings.read_text(), self.aws_port, self.prefect_port))
 
     def invoke(
         self, *arguments: str, check: bool = True, stderr: bool = True, **variables: str
@@ -267,6 +266,19 @@ def copy_checkout(folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.exists():
             target.symlink_to(source)
+
+
+def with_ports(settings: str, aws_port: int, prefect_port: int) -> str:
+    """Replace the addresses in the settings of local, whichever the developer has chosen for the own platform."""
+    urls = {
+        "aws_endpoint_url": f"http://127.0.0.1:{aws_port}",
+        "prefect_api_url": f"http://host.docker.internal:{prefect_port}/api",
+    }
+    for name, url in urls.items():
+        settings, replaced = re.subn(rf"^({name}\s*=).*", rf'\1 "{url}"', settings, flags=re.MULTILINE)
+        if replaced != 1:
+            raise ValueError(f"{name} is set {replaced} times in environments/local.tfvars")
+    return settings
 
 
 def free_port() -> int:
