@@ -5,6 +5,7 @@
 - ECS starts a task's containers as Fargate does (emulated_ecs.py), and a task lives and ends as there
   (emulated_lifecycle.py); a rollout that is taken back does not stop who serves (emulated_rollouts.py);
 - IAM is enforced with the permissions that AWS asks for (emulated_iam.py);
+- flow logs, NAT gateways and VPC endpoints are described in full, and what is in use stays (emulated_network.py);
 - CloudWatch tells all of an alarm in each protocol (emulated_cloudwatch.py);
 - its threads don't trip over each other (emulated_threads.py);
 - availability zone rebalancing of a service, tags and description of an egress rule are given back as they were told;
@@ -55,6 +56,7 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     from environments.emulated_ecs import adapt_tasks
     from environments.emulated_iam import enforce_as_aws_does
     from environments.emulated_lifecycle import live_as_on_aws
+    from environments.emulated_network import complete_network
     from environments.emulated_refusals import refuse_as_aws
     from environments.emulated_rollouts import keep_who_serves
     from environments.emulated_threads import walk_safely
@@ -73,6 +75,7 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     # Restored services start their tasks at once: what those need must have been restored before.
     ministack._state_map["ecs"] = ministack._state_map.pop("ecs")
     replace_default_egress(ec2)
+    complete_network(ec2)
     describe_alarms_in_full(cloudwatch)
     config = Config()
     config.bind = [f"fd://{listener.fileno()}" for listener in sockets]

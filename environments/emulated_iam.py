@@ -12,7 +12,7 @@ import json
 import logging
 import secrets
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -135,6 +135,36 @@ def allowed(principal: Any, permission: Permission) -> bool:
         principal_keys=principal.keys,
     )
     decision: str = evaluate(context, principal.policies, *principal.limits).decision
+    return decision == "Allow"
+
+
+def first_refused(role_arn: str, permissions: Iterable[Permission]) -> Permission | None:
+    """The first of some permissions that the policies of a role do not allow."""
+    principal = _role(role_arn)
+    return next((permission for permission in permissions if not allowed(principal, permission)), None)
+
+
+def service_may_assume(role_arn: str, service: str, source_arn: str) -> bool:
+    """Whether the trust policy of a role lets a service of AWS assume it on behalf of a resource."""
+    from ministack.core.iam_evaluator import EvalContext, evaluate_resource_policy
+    from ministack.services import iam
+
+    account = source_arn.split(":")[4]
+    role = iam._roles.get(role_arn.rpartition("/")[2]) or {}
+    trust = role.get("AssumeRolePolicyDocument") or "{}"
+    document = json.loads(trust) if isinstance(trust, str) else trust
+    # A trust policy is about its own role, and so it names no resource.
+    statements = [{**statement, "Resource": "*"} for statement in document.get("Statement", [])]
+    context = EvalContext(
+        principal_arn=service,
+        principal_type="Service",
+        principal_account=account,
+        action="sts:AssumeRole",
+        resource_arn=role_arn,
+        region="",
+        service_context={"aws:sourceaccount": account, "aws:sourcearn": source_arn},
+    )
+    decision: str = evaluate_resource_policy({"Statement": statements}, context, service=service).decision
     return decision == "Allow"
 
 

@@ -235,6 +235,11 @@ def _ec2(request: Request, _: str) -> Iterator[Permission]:
                 if link.get("RouteTableAssociationId") == request.text("AssociationId"):
                     yield existing("route-table", table["RouteTableId"])
                     yield existing("subnet", link["SubnetId"])
+    if operation == "DisassociateAddress":
+        # An association that is gone leads to no address, and so to no tags.
+        for name, address in ec2._addresses.items():
+            if address["AssociationId"] == request.text("AssociationId"):
+                yield existing("elastic-ip", name)
     if made := EC2_MAKES.get(operation):
         tags = tag_keys("Request", _query_tags(request.parameters, "TagSpecification.1.Tag"))
         arn = f"arn:aws:ec2:{request.place}:{made}/*"

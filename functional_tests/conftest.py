@@ -1,8 +1,8 @@
 """The platform that the functional tests share, and what they are run with.
 
 `nox -s test-functional` runs them in three workers of pytest-xdist, each with a platform of its own: the files in
-FIRST_PLATFORM on one, those that inject faults on another, the rest on the third. Without workers they run one after
-the other on one platform.
+FIRST_PLATFORM on one, those that inject faults on another, the rest on the third. NETWORKS needs the emulated AWS
+alone, and goes to whichever worker is done first. Without workers they run one after the other on one platform.
 `--env dev` runs those that hold for any environment against a real one, and leaves the others out.
 """
 
@@ -30,6 +30,8 @@ FIRST_PLATFORM = (
 """Most need a platform that was never up, break it, change its settings and key, or take it away."""
 FAULTS = "test_r"
 """What the names of files that inject faults begin with."""
+NETWORKS = "test_networks"
+"""Takes environments of its own beside the platform's through everything."""
 LAST = "test_7_destroy"
 SHARED = pytest.StashKey[Path]()
 """Folder of all workers: a file STOPPED when one has had its share of failures, a link to each platform there is."""
@@ -86,6 +88,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class OnePlatformEach(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             name = Path(nodeid.partition("::")[0]).stem
+            if name == NETWORKS:
+                return NETWORKS
             return "first" if name in FIRST_PLATFORM else "faults" if name.startswith(FAULTS) else "rest"
 
     return OnePlatformEach(config, log)

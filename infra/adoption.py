@@ -22,7 +22,7 @@ from infra import terraform
 from infra.aws import client
 from infra.plans import Ahead
 from infra.terraform import Outputs
-from infra.terraform_errors import NAME_TAKEN, STALE
+from infra.terraform_errors import ADDRESS_LEFT_BEHIND, NAME_TAKEN, STALE
 from infra.terraform_process import FLAG, MODULE, run, stream
 
 Planned = dict[str, Any]
@@ -78,7 +78,8 @@ def apply(
         return terraform.apply(environment, image_tag, on_repository, saved or (ahead.file if ahead else None))
     except PlatformError as error:
         outdated = bool(ahead) and error.what == STALE
-        if not outdated and (not NAME_TAKEN.search(error.why) or not (found := adopt(environment, image_tag))):
+        again = outdated or (not saved and ADDRESS_LEFT_BEHIND.search(error.why))
+        if not again and (not NAME_TAKEN.search(error.why) or not (found := adopt(environment, image_tag))):
             raise
     if saved:
         raise PlatformError(

@@ -15,7 +15,7 @@ from environments.errors import PlatformError
 from environments.settings import Environment
 from infra.images import repository_exists
 from infra.state import STATE_KEY, bucket_name
-from infra.terraform_errors import PASSING, failure, readable
+from infra.terraform_errors import ADDRESS_LEFT_BEHIND, PASSING, failure, readable
 from infra.terraform_process import (
     FLAG,
     MODULE,
@@ -179,7 +179,10 @@ def destroy(environment: Environment, image_tag: str) -> None:
         if resource := event.get("hook", {}).get("resource", {}).get("addr"):
             progress.doing(f"{event['type'].replace('_', ' ')}: {resource}")
 
-    stream(environment, "destroy", watch, auto_approve=True, **inputs(environment, image_tag))
+    outages.repeated(
+        lambda: stream(environment, "destroy", watch, auto_approve=True, **inputs(environment, image_tag)),
+        lambda error: ADDRESS_LEFT_BEHIND.search(str(error)) is not None,
+    )
 
 
 def outputs(environment: Environment) -> Outputs:

@@ -15,6 +15,14 @@ PASSING = re.compile(
 )
 """What Terraform says of an AWS that was overloaded or out of reach for a moment."""
 
+ADDRESS_LEFT_BEHIND = re.compile(r"(disassociating|deleting) EC2 EIP")
+"""What Terraform reports when it removes the address of a NAT gateway that has just gone.
+
+It would end the association first, which went with the gateway. A role that may change only what carries certain tags
+is refused, since the missing association has none; the next run no longer sees it. `ReleaseAddress` alone fails at
+times as well: https://github.com/hashicorp/terraform-provider-aws/issues/49299
+"""
+
 
 def failure(environment: Environment, command: str, words: str) -> PlatformError:
     """The error for a Terraform run that failed: what users can mend is explained, the rest is in Terraform's words."""

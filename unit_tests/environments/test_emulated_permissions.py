@@ -265,12 +265,13 @@ def test_role_made_with_tags_must_be_taggable(roles: None) -> None:
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tagged VPC, and a route table that is associated with a subnet."""
+    """A tagged VPC, a route table that is associated with a subnet, and the address of a NAT gateway."""
     from ministack.services import ec2
 
     link = {"RouteTableAssociationId": "rtbassoc-1", "SubnetId": "subnet-1"}
     monkeypatch.setattr(ec2, "_tags", {"vpc-1": [{"Key": "environment", "Value": "dev"}]})
     monkeypatch.setattr(ec2, "_route_tables", {"rtb-1": {"RouteTableId": "rtb-1", "Associations": [link]}})
+    monkeypatch.setattr(ec2, "_addresses", {"eipalloc-1": {"AssociationId": "eipassoc-1"}})
 
 
 def _ids(found: list[tuple[str, str, dict[str, Any]]]) -> list[str]:
@@ -306,6 +307,8 @@ def test_ec2_asks_for_a_resource_with_the_tags_it_has(network: None) -> None:
             {"VpcEndpointId.1": "vpce-1", "VpcEndpointId.2": "vpce-2"},
             ["vpc-endpoint/vpce-1", "vpc-endpoint/vpce-2"],
         ),
+        ("DisassociateAddress", {"AssociationId": "eipassoc-1"}, ["elastic-ip/eipalloc-1"]),
+        ("DisassociateAddress", {"AssociationId": "eipassoc-2"}, [GUESSED]),
         ("DisassociateRouteTable", {"AssociationId": "rtbassoc-1"}, ["route-table/rtb-1", "subnet/subnet-1"]),
         ("AuthorizeSecurityGroupEgress", {"GroupId": "sg-1"}, ["security-group/sg-1", "security-group-rule/*"]),
         (

@@ -266,6 +266,20 @@ def test_deploy_stops_where_nothing_can_be_taken_up(
     assert calls == [TAG]
 
 
+def test_address_whose_nat_gateway_has_just_gone_is_removed_by_a_second_apply(
+    environment: Environment, first_apply_fails: Callable[[str], list[str]], outputs: Outputs, tmp_path: Path
+) -> None:
+    words = "disassociating EC2 EIP (eipassoc-0123456789abcdef0): api error UnauthorizedOperation"
+    calls = first_apply_fails(words)
+
+    assert adoption.apply(environment, TAG) == outputs
+    assert calls == [TAG, TAG]
+    calls = first_apply_fails(words)
+    with pytest.raises(PlatformError, match="UnauthorizedOperation"):
+        adoption.apply(environment, TAG, saved=tmp_path / "shown")
+    assert calls == [TAG]
+
+
 def test_plan_that_was_shown_is_never_applied_to_another_state(
     environment: Environment,
     named: dict[str, str],

@@ -572,6 +572,29 @@ def test_destroy_asks_nothing_and_passes_the_same_settings(
     assert f"-var-file={environment.tfvars}" in arguments
 
 
+@pytest.mark.parametrize(
+    ("words", "runs"),
+    [
+        ("disassociating EC2 EIP (eipassoc-0123456789abcdef0): UnauthorizedOperation", outages.ATTEMPTS),
+        ("deleting EC2 EIP (eipalloc-0123456789abcdef0): InvalidNetworkInterfaceID.NotFound", outages.ATTEMPTS),
+        ("deleting EC2 Subnet (subnet-0123456789abcdef0): UnauthorizedOperation", 1),
+    ],
+)
+def test_destroy_is_repeated_for_the_address_of_a_nat_gateway_that_has_just_gone(
+    environment: Environment,
+    fake_terraform: FakeTerraform,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    runs: int,
+) -> None:
+    monkeypatch.setattr(outages, "PAUSE_SECONDS", 0)
+    fake_terraform.answers("destroy", _lines(_error(words)), code=1)
+    with pytest.raises(PlatformError, match="terraform destroy failed"):
+        terraform.destroy(environment, TAG)
+
+    assert fake_terraform.calls().count("destroy") == runs
+
+
 def test_outputs_are_those_of_the_module() -> None:
     options = hcl2.SerializationOptions(with_comments=False, strip_string_quotes=True)
     blocks = hcl2.loads((ROOT / "infra" / "outputs.tf").read_text(), serialization_options=options)["output"]
