@@ -51,6 +51,35 @@ PREFECT_API_URL = rf"https?://{HOST}(:[0-9]{{1,5}})?(/[A-Za-z0-9._~-]+)*/api(/ac
 PRIVATE_BLOCKS = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 
 
+OTHER_PARTITIONS = {
+    "aws-cn": "cn-",
+    "aws-us-gov": "us-gov-",
+    "aws-eusc": "eusc-",
+    "aws-iso": "us-iso-",
+    "aws-iso-b": "us-isob-",
+    "aws-iso-e": "eu-isoe-",
+    "aws-iso-f": "us-isof-",
+}
+"""The partitions of AWS besides `aws`, and how the names of their regions begin.
+
+https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
+"""
+
+
+def other_partition(value: Any) -> str:
+    """The partition of AWS that a region or an ARN belongs to; empty for `aws`, and for what is neither.
+
+    Args:
+        value: a setting; of a list, the first that belongs to another partition counts.
+    """
+    for text in value if isinstance(value, list) else [value]:
+        arn = re.match("arn:(aws-[a-z-]+):", text)
+        found = [arn[1]] if arn else [name for name, begin in OTHER_PARTITIONS.items() if text.startswith(begin)]
+        if found:
+            return found[0]
+    return ""
+
+
 def matches(pattern: str) -> Callable[[Any], bool]:
     """A check: the text matches the pattern from end to end."""
     return lambda value: re.fullmatch(pattern, value) is not None

@@ -29,6 +29,9 @@ EXECUTION_ENVIRONMENTS: dict[str, dict[str, str]] = {
 A capacity provider must belong to the workflows cluster (infra/clusters.tf); compatibility is FARGATE or EC2.
 """
 
+OF_A_PARTITION = ("aws_region", "workflow_policy_arns", "kms_key_arn", "alarm_topic_arn")
+"""The settings that belong to a partition of AWS: commercial regions, China, GovCloud (US), ..."""
+
 MOST_RESTARTS = 10
 """So often a deployment may have a run started again whose task died."""
 
@@ -278,6 +281,12 @@ def _wrong(values: dict[str, Any]) -> list[str]:
         kind = next(kind for kind in rules.KINDS if field.type in (kind.type, kind.type | None))
         if not kind.fits(value):
             problems.append(f"{name}: was {_as_written(value)}, must be {kind.words}; allowed: {allowed}")
+        elif name in OF_A_PARTITION and (partition := rules.other_partition(value)):
+            problems.append(
+                f"{name}: was {_as_written(value)}, which belongs to AWS partition {partition}; only partition aws is "
+                "supported, because the ARNs (arn:aws:...) and host names (amazonaws.com) in the platform's policies "
+                f"and images differ in the others; allowed: {allowed}"
+            )
         elif not field.metadata["valid"](value):
             problems.append(f"{name}: was {_as_written(value)}; allowed: {allowed}")
     return problems

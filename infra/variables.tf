@@ -30,6 +30,11 @@ variable "aws_region" {
     condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.aws_region))
     error_message = "aws_region must be an AWS region such as eu-west-1."
   }
+
+  validation {
+    condition     = !can(regex("^(cn|us-gov|eusc|us-iso[bf]?|eu-isoe)-", var.aws_region))
+    error_message = "aws_region must be a region of AWS partition aws: ARNs and host names differ in China, GovCloud (US), the European Sovereign Cloud and the isolated regions."
+  }
 }
 
 variable "aws_endpoint_url" {

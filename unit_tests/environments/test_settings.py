@@ -1,7 +1,9 @@
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
+import botocore.loaders
 import hcl2
 import pytest
 
@@ -202,7 +204,7 @@ def test_value_out_of_range_is_shown_with_what_is_allowed(root: Path, setting: s
     [
         ("agent_count", "0"),
         ("agent_count", "10"),
-        ("aws_region", '"us-gov-west-1"'),
+        ("aws_region", '"ap-southeast-7"'),
         ("prefect_api_url", '"http://prefect.internal:4200/api"'),
         ("prefect_api_url", '"https://example.com/team/prefect/api"'),
         ("prefect_api_url", f'"{PREFECT_CLOUD}"'),
@@ -219,6 +221,52 @@ def test_values_at_the_edge_are_taken(root: Path, setting: str, value: str) -> N
     _write(root, **{setting: value})
 
     assert getattr(load("dev"), setting) == (int(value) if value.isdigit() else value.strip('"'))
+
+
+def _partitions() -> list[dict[str, Any]]:
+    """The partitions that botocore knows, with their regions."""
+    partitions: list[dict[str, Any]] = botocore.loaders.create_loader().load_data("endpoints")["partitions"]
+    return partitions
+
+
+@pytest.mark.parametrize("partition", _partitions(), ids=lambda partition: str(partition["partition"]))
+def test_regions_of_partition_aws_are_taken_and_all_others_refused_with_the_reason(
+    root: Path, partition: dict[str, Any]
+) -> None:
+    for region in partition["regions"]:
+        _write(root, aws_region=f'"{region}"')
+        load.cache_clear()
+        if partition["partition"] == "aws":
+            assert load("dev").aws_region == region
+        else:
+            problem = _error().why
+            assert f'aws_region: was "{region}", which belongs to AWS partition {partition["partition"]};' in problem
+            assert "only partition aws is supported, because the ARNs" in problem
+
+
+def test_terraform_refuses_the_regions_of_the_same_partitions() -> None:
+    [begin] = re.findall(r'can\(regex\("(\^\(cn.*-)", var\.aws_region\)\)', VARIABLES_TF.read_text())
+    refused = {
+        partition["partition"]: {re.match(begin, region) is not None for region in partition["regions"]}
+        for partition in _partitions()
+    }
+
+    assert refused == {name: {name != "aws"} for name in refused}
+    assert refused.keys() == {"aws", *rules.OTHER_PARTITIONS}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("kms_key_arn", '"arn:aws-cn:kms:cn-north-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"'),
+        ("alarm_topic_arn", '"arn:aws-cn:sns:cn-north-1:123456789012:alarms"'),
+        ("workflow_policy_arns", '["arn:aws:iam::aws:policy/A", "arn:aws-cn:iam::aws:policy/B"]'),
+    ],
+)
+def test_arn_of_another_partition_is_refused_with_the_reason(root: Path, setting: str, value: str) -> None:
+    _write(root, **{setting: value})
+
+    assert f"{setting}: was {value}, which belongs to AWS partition aws-cn; only partition aws" in _error().why
 
 
 @pytest.mark.parametrize(("part", "cpu"), [("agent", 256), ("workflow", 1024)])
