@@ -97,8 +97,9 @@ def _ecs(request: Request, _: str) -> Iterator[Permission]:
         kind = "service" if operation == "DescribeServices" else "task"
         names = request.texts("services") or request.texts("tasks") or [request.text("task")]
         yield from (Permission(action, arn(kind, f"{cluster}/{_last(name)}"), inside) for name in names)
-    elif operation == "ListTasks":
-        yield Permission(action, arn("container-instance", f"{cluster}/*"), inside)
+    elif operation == "ListTasks" and request.text("containerInstance"):
+        instance = _last(request.text("containerInstance"))
+        yield Permission(action, arn("container-instance", f"{cluster}/{instance}"), inside)
     else:
         yield Permission(action, "*", inside)
     if operation == "CreateCluster" and data.get("tags"):

@@ -119,7 +119,8 @@ data "aws_iam_policy_document" "agent_task" {
     resources = [local.workflow_ecs_tasks]
   }
 
-  # AWS evaluates it on "*", whatever its reference says of container instances; the cluster is what limits it.
+  # AWS evaluates ListTasks on "*" unless the request names a container instance, and Fargate has none. The cluster is a
+  # condition key. https://github.com/cdklabs/construct-hub/pull/1207
   statement {
     sid       = "FindWorkflows"
     actions   = ["ecs:ListTasks"]

@@ -93,7 +93,6 @@ class _Names:
         self.services = f"arn:aws:ecs:{place}:service/{prefix}_agent/*"
         self.definitions = f"arn:aws:ecs:{place}:task-definition/{prefix}_*"
         self.tasks = f"arn:aws:ecs:{place}:task/{prefix}_*"
-        self.instances = f"arn:aws:ecs:{place}:container-instance/{prefix}_*"
         self.logs = f"arn:aws:logs:{place}:log-group:{prefix}_*"
         self.agent_images = f"arn:aws:ecr:{place}:repository/{prefix}_agent"
         self.images = f"arn:aws:ecr:{place}:repository/{environment.name}_*"
@@ -187,7 +186,8 @@ def _containers(environment: Environment) -> list[Document]:
         _allow("TaskDefinitions", "ecs", f"RegisterTaskDefinition {TAG}", name.definitions),
         _allow("OldTaskDefinitions", "ecs", "DeregisterTaskDefinition ListTaskDefinitions", "*"),
         _allow("Tasks", "ecs", "DescribeTasks StopTask", name.tasks),
-        _allow("FindTasks", "ecs", "ListTasks", name.instances),
+        # AWS evaluates it on "*" unless the request names a container instance, and Fargate has none.
+        _allow("FindTasks", "ecs", "ListTasks", "*", ArnLike={"ecs:cluster": name.clusters}),
         _allow("Login", "ecr", "GetAuthorizationToken", "*"),
         _allow("Images", "ecr", f"CreateRepository DeleteRepository {settings} {PUSH} {TAG}", name.agent_images),
         _allow("FindRepositories", "ecr", "DescribeRepositories ListTagsForResource", name.every_repository),

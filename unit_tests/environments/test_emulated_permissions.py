@@ -61,7 +61,12 @@ def _needed(service: str, operation: str, parameters: dict[str, Any]) -> list[tu
             [("", "task/flows/1", IN_WORK), ("", "task/flows/2", IN_WORK)],
         ),
         ("StopTask", {"cluster": "flows", "task": "1"}, [("", "task/flows/1", IN_WORK)]),
-        ("ListTasks", {"cluster": "flows"}, [("", "container-instance/flows/*", IN_WORK)]),
+        ("ListTasks", {"cluster": "flows"}, [("", "*", IN_WORK)]),
+        (
+            "ListTasks",
+            {"cluster": "flows", "containerInstance": f"{ECS}container-instance/flows/1"},
+            [("", "container-instance/flows/1", IN_WORK)],
+        ),
         ("DescribeTaskDefinition", {"taskDefinition": "f"}, [("", "*", IN_DEFAULT)]),
         ("StartTask", {"cluster": "flows", "taskDefinition": "f"}, [("", "*", IN_WORK)]),
         ("TagResource", {"resourceArn": f"{ECS}task/flows/1"}, [("", "task/flows/1", {})]),

@@ -84,6 +84,12 @@ def _tagged(environment: Environment, statement: dict[str, Any]) -> bool:
     return any(equals.get(f"aws:{kind}Tag/environment") == environment.name for kind in ("Resource", "Request"))
 
 
+def _in_our_clusters(environment: Environment, statement: dict[str, Any]) -> bool:
+    """Whether a statement holds for the environment's own ECS clusters alone."""
+    cluster = statement.get("Condition", {}).get("ArnLike", {}).get("ecs:cluster", "")
+    return bool(cluster) and _named(environment, cluster)
+
+
 def _may(
     environment: Environment,
     policies: str,
@@ -149,12 +155,12 @@ def test_no_action_is_a_wildcard_and_nothing_is_left_open(chosen: Environment) -
 
 
 def test_every_statement_is_about_the_environment_alone(chosen: Environment) -> None:
-    """By name, by tag, by an ARN of the settings, or because AWS knows no resource."""
+    """By name, by tag, by cluster, by an ARN of the settings, or because AWS knows no resource."""
     of_settings = {chosen.kms_key_arn, f"arn:aws:ec2:eu-west-1:123456789012:vpc/{chosen.vpc_id}"}
     open_ended = []
     for statement in _all(chosen):
         for resource in statement["Resource"]:
-            if _tagged(chosen, statement) or resource in of_settings:
+            if _tagged(chosen, statement) or _in_our_clusters(chosen, statement) or resource in of_settings:
                 continue
             if resource == "*" or not _named(chosen, resource):
                 open_ended += statement["Action"]
@@ -397,3 +403,12 @@ def test_names_in_route_53_are_for_networks_with_endpoints_alone(
     actions = {action for statement in _statements(of_network, "deploy") for action in statement["Action"]}
 
     assert ("route53:AssociateVPCWithHostedZone" in actions) is named
+
+
+@pytest.mark.parametrize(("cluster", "allowed"), [("dev_dataflow_automation_workflows", True), ("prod_x", False)])
+def test_deploy_lists_the_tasks_of_its_own_clusters(environment: Environment, cluster: str, allowed: bool) -> None:
+    """AWS evaluates ListTasks on "*": https://github.com/cdklabs/construct-hub/pull/1207."""
+    arn = f"arn:aws:ecs:eu-west-1:123456789012:cluster/{cluster}"
+
+    assert _may(environment, "deploy", "ecs:ListTasks", "*", ecs__cluster=arn) is allowed
+    assert not _may(environment, "deploy", "ecs:ListTasks", "*")
