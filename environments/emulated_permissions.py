@@ -154,7 +154,8 @@ def _ecr(request: Request, _: str) -> Iterator[Permission]:
         tags = tag_keys("Resource", ((ecr._repositories.get(name) or {}).get("tags")) or [])
         yield Permission(f"ecr:{request.operation}", arn, tags)
         if request.operation == "CreateRepository" and request.parameters.get("tags"):
-            yield Permission("ecr:TagResource", arn)
+            # The repository may exist: AWS decides before it looks, with the tags that the repository has.
+            yield Permission("ecr:TagResource", arn, tags)
 
 
 def _iam(request: Request, guessed: str) -> Iterator[Permission]:

@@ -310,23 +310,37 @@ def ensure_repository(environment: Environment, repository: str) -> None:
 
     A lifecycle policy of another kind than ours is somebody's choice and stays.
     """
-    ecr = client(environment, "ecr")
+    ecr, lifecycle = client(environment, "ecr"), _lifecycle(environment.image_retention_count)
+    if repository_exists(environment, repository) or not _create_repository(environment, repository):
+        with contextlib.suppress(ecr.exceptions.LifecyclePolicyNotFoundException):
+            there = json.loads(ecr.get_lifecycle_policy(repositoryName=repository)["lifecyclePolicyText"])
+            if there == lifecycle or not _is_ours(there):
+                return
+    ecr.put_lifecycle_policy(repositoryName=repository, lifecyclePolicyText=json.dumps(lifecycle))
+
+
+def _create_repository(environment: Environment, repository: str) -> bool:
+    """Create an ECR repository; False when another command has created it meanwhile.
+
+    Call this only for a repository that was found missing. For an existing one AWS also evaluates the tags that it has,
+    so the answer is AccessDenied instead of RepositoryAlreadyExists for a role that may tag new repositories only.
+    """
+    from botocore.exceptions import ClientError
+
     key = {"kmsKey": environment.kms_key_arn} if environment.kms_key_arn else {}
-    lifecycle = _lifecycle(environment.image_retention_count)
     try:
-        ecr.create_repository(
+        client(environment, "ecr").create_repository(
             repositoryName=repository,
             imageTagMutability="IMMUTABLE",
             imageScanningConfiguration={"scanOnPush": True},
             encryptionConfiguration={"encryptionType": "KMS", **key},
             tags=register_tags(environment),
         )
-    except ecr.exceptions.RepositoryAlreadyExistsException:
-        with contextlib.suppress(ecr.exceptions.LifecyclePolicyNotFoundException):
-            there = json.loads(ecr.get_lifecycle_policy(repositoryName=repository)["lifecyclePolicyText"])
-            if there == lifecycle or not _is_ours(there):
-                return
-    ecr.put_lifecycle_policy(repositoryName=repository, lifecyclePolicyText=json.dumps(lifecycle))
+    except ClientError:
+        if repository_exists(environment, repository):
+            return False
+        raise
+    return True
 
 
 def _lifecycle(count: int) -> dict[str, Any]:

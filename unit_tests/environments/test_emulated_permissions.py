@@ -228,6 +228,19 @@ def test_ecr_asks_for_tagging_where_a_repository_is_made_with_tags(repository: d
     ]
 
 
+def test_tags_of_an_existing_repository_count_when_it_is_created_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ministack.services import ecr
+
+    tags = [{"Key": "managed_by", "Value": "register"}]
+    monkeypatch.setattr(ecr, "_repositories", {"old": {"tags": tags}})
+    asked = _needed("ecr", "CreateRepository", {"repositoryName": "old", "tags": tags})
+
+    assert asked == [
+        (f"ecr:{operation}", f"{ECR}repository/old", {"aws:ResourceTag/managed_by": "register"})
+        for operation in ("CreateRepository", "TagResource")
+    ]
+
+
 @pytest.fixture
 def roles(monkeypatch: pytest.MonkeyPatch) -> None:
     from ministack.services import iam

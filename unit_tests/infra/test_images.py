@@ -2,11 +2,13 @@ import dataclasses
 import hashlib
 import json
 import tarfile
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -196,6 +198,64 @@ def test_repository_that_is_there_stays_as_it_is(environment: Environment, ecr: 
     ensure_repository(environment, "dev_sales")
 
     assert [image["imageDigest"] for image in ecr.list_images(repositoryName="dev_sales")["imageIds"]] == [digest]
+
+
+class _Ecr:
+    """ECR as AWS answers a role that may tag new repositories only; other commands create what `later` names."""
+
+    exceptions = types.SimpleNamespace(
+        RepositoryNotFoundException=KeyError, LifecyclePolicyNotFoundException=FileNotFoundError
+    )
+
+    def __init__(self, existing: set[str], later: set[str]) -> None:
+        self.existing, self.later, self.calls = existing, later, list[str]()
+
+    def describe_repositories(self, repositoryNames: list[str]) -> None:
+        self.calls.append("describe")
+        if not {*repositoryNames} <= self.existing:
+            raise KeyError(repositoryNames)
+
+    def create_repository(self, repositoryName: str, **_: Any) -> None:
+        self.calls.append("create")
+        self.existing |= self.later
+        if repositoryName in self.existing or not repositoryName.startswith("dev_"):
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "CreateRepository")
+        self.existing.add(repositoryName)
+
+    def get_lifecycle_policy(self, repositoryName: str) -> Any:
+        raise FileNotFoundError(repositoryName)
+
+    def put_lifecycle_policy(self, repositoryName: str, lifecyclePolicyText: str) -> None:
+        assert repositoryName in self.existing
+        self.calls.append("lifecycle")
+
+
+@pytest.mark.parametrize(
+    ("existing", "later", "calls"),
+    [
+        ({"dev_sales"}, set(), ["describe", "lifecycle"]),
+        (set(), set(), ["describe", "create", "lifecycle"]),
+        (set(), {"dev_sales"}, ["describe", "create", "describe", "lifecycle"]),
+    ],
+    ids=["existing", "missing", "created-meanwhile"],
+)
+def test_repository_is_created_only_where_it_was_found_missing(
+    environment: Environment, existing: set[str], later: set[str], calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = _Ecr(existing, later)
+    monkeypatch.setattr(images, "client", lambda *_: fake)
+    ensure_repository(environment, "dev_sales")
+
+    assert fake.calls == calls
+
+
+def test_repository_that_may_not_be_created_is_an_error(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "client", lambda *_: _Ecr(set(), set()))
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        ensure_repository(environment, "prod_sales")
 
 
 def test_repository_whose_set_up_was_cut_short_gets_its_lifecycle_with_the_next_run(
