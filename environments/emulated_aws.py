@@ -57,6 +57,7 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     from environments.emulated_iam import enforce_as_aws_does
     from environments.emulated_lifecycle import live_as_on_aws
     from environments.emulated_network import complete_network
+    from environments.emulated_record import FILE_VARIABLE, Recorder
     from environments.emulated_refusals import refuse_as_aws
     from environments.emulated_rollouts import keep_who_serves
     from environments.emulated_threads import walk_safely
@@ -68,7 +69,7 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     refuse_as_aws(ecs)
     live_as_on_aws(ecs, eventbridge)
     keep_who_serves(ecs)
-    enforce_as_aws_does(ecr, ecs)
+    enforce_as_aws_does(ecr, ecs, Recorder(Path(record) if (record := os.environ.get(FILE_VARIABLE)) else None))
     remember_availability_zone_rebalancing(ecs)
     forget_receivers(sqs)
     stop_restored_tasks(ecs)

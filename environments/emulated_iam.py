@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from environments.emulated_permissions import Permission, Request, needed, tag_keys
+from environments.emulated_record import Recorder
 
 LOG = logging.getLogger("iam")
 
@@ -24,13 +25,15 @@ _asked: contextvars.ContextVar[Request | None] = contextvars.ContextVar("asked",
 _refused: contextvars.ContextVar[Permission | None] = contextvars.ContextVar("refused", default=None)
 
 
-def enforce_as_aws_does(ecr: Any, ecs: Any) -> None:
+def enforce_as_aws_does(ecr: Any, ecs: Any, recorder: Recorder | None = None) -> None:
     """Replace the emulator's own guesses; its functions are private ones of a pinned version.
 
     Args:
         ecr: the emulator's ECR module.
         ecs: its ECS module.
+        recorder: records every decision about a role.
     """
+    recorder = recorder or Recorder()
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator
     from ministack.core.router import extract_access_key_id
@@ -63,7 +66,10 @@ def enforce_as_aws_does(ecr: Any, ecs: Any) -> None:
         permissions = needed(asked, resource_arn) if asked and known else [Permission(action, resource_arn)]
         for permission in permissions:
             context = {**(service_context or {}), **_tags_of(permission.resource), **permission.context}
-            if denied := enforce(key, permission.action, service, region, permission.resource, context):
+            denied = enforce(key, permission.action, service, region, permission.resource, context)
+            if not isinstance(denied, iam_evaluator.AuthError):
+                recorder.record(_session(key), permission.action, permission.resource, context, denied is None)
+            if denied:
                 _refused.set(permission)
                 LOG.warning("%s denied: %s on %s", getattr(denied, "principal_arn", key), action, permission)
                 return denied
@@ -83,8 +89,8 @@ def enforce_as_aws_does(ecr: Any, ecs: Any) -> None:
     iam_actions.access_denied_response = answer_with_what_was_refused
     app.pin_request_origin = from_this_machine
     app.pin_signed_request = check_everybodys_signature(app.pin_signed_request)
-    guard_registry(ecr)
-    hold_execution_roles(ecs)
+    guard_registry(ecr, recorder)
+    hold_execution_roles(ecs, recorder)
 
 
 def check_everybodys_signature(pin: Any) -> Any:
@@ -117,8 +123,15 @@ def _tags_of(arn: str) -> dict[str, Any]:
     return tag_keys("Resource", [{"Key": key, "Value": value} for key, value in (told or {}).items()])
 
 
-def allowed(principal: Any, permission: Permission) -> bool:
-    """Whether the policies of a principal (the emulator's `PrincipalInfo`) allow something."""
+def _session(key: str) -> str:
+    """The ARN of the role session that an access key belongs to; empty for other keys."""
+    from ministack.services import sts
+
+    return str((sts._sessions.get(key) or {}).get("Arn", ""))
+
+
+def allowed(principal: Any, permission: Permission, recorder: Recorder) -> bool:
+    """Whether the policies of a principal (the emulator's `PrincipalInfo`) allow something; records the decision."""
     from ministack.core.iam_evaluator import EvalContext, evaluate
 
     if principal.policies is None:
@@ -134,8 +147,9 @@ def allowed(principal: Any, permission: Permission) -> bool:
         service_context={key.lower(): value for key, value in keys.items()},
         principal_keys=principal.keys,
     )
-    decision: str = evaluate(context, principal.policies, *principal.limits).decision
-    return decision == "Allow"
+    may: bool = evaluate(context, principal.policies, *principal.limits).decision == "Allow"
+    recorder.record(principal.arn, permission.action, permission.resource, keys, may)
+    return may
 
 
 def first_refused(role_arn: str, permissions: Iterable[Permission]) -> Permission | None:
@@ -193,7 +207,7 @@ def login_for(principal: Callable[[], Any]) -> dict[str, str]:
     return {"username": "AWS", "password": token}
 
 
-def guard_registry(ecr: Any) -> None:
+def guard_registry(ecr: Any, recorder: Recorder) -> None:
     """Let the image registry ask for a login, and allow what the principal behind it may do."""
     handle, give_token = ecr.handle_registry_request, ecr._get_authorization_token
 
@@ -231,7 +245,7 @@ def guard_registry(ecr: Any) -> None:
         place = f"{ecr.get_region()}:{ecr.get_account_id()}"
         operation = REGISTRY_ACTIONS.get((verb, method.upper()), f"{method} {verb}")
         (permission,) = needed(Request("ecr", operation, {"repositoryName": name}, place), "")
-        if not allowed(principal, permission):
+        if not allowed(principal, permission, recorder):
             LOG.warning("%s denied: %s", principal.arn, permission)
             words = f"User: {principal.arn} is not authorized to perform: {permission.action} on {permission.resource}"
             return ecr._registry_error(403, "DENIED", words, {})
@@ -240,7 +254,7 @@ def guard_registry(ecr: Any) -> None:
     ecr.handle_registry_request, ecr._get_authorization_token = handle_for_principal, give_login
 
 
-def hold_execution_roles(ecs: Any) -> None:
+def hold_execution_roles(ecs: Any, recorder: Recorder) -> None:
     """Let a task start only when its execution role may pull the image, read the secrets and write the logs.
 
     Whoever starts the task notes the role in each container definition, as `executionRole`.
@@ -254,7 +268,7 @@ def hold_execution_roles(ecs: Any) -> None:
     def secrets_of_role(container: dict[str, Any]) -> Any:
         principal = _role(container.get("executionRole", ""))
         for permission in _start_permissions(container, ecs):
-            if not allowed(principal, permission):
+            if not allowed(principal, permission, recorder):
                 LOG.warning("%s denied: %s", principal.arn, permission)
                 words = (
                     f"ResourceInitializationError: {principal.arn} is not authorized to perform: {permission.action}"

@@ -80,7 +80,8 @@ def _ecs(request: Request, _: str) -> Iterator[Permission]:
         yield Permission(action, arn("cluster", cluster))
     elif operation in ("RegisterTaskDefinition", "RunTask"):
         family = request.text("family") or _last(request.text("taskDefinition"))
-        yield Permission(action, arn("task-definition", family if ":" in family else f"{family}:*"), inside)
+        definition = arn("task-definition", family if ":" in family else f"{family}:*")
+        yield Permission(action, definition, inside if operation == "RunTask" else {})
         overrides = data.get("overrides")
         roles = {**data, **(overrides if isinstance(overrides, dict) else {})}
         for role in filter(None, (roles.get("executionRoleArn"), roles.get("taskRoleArn"))):
@@ -100,6 +101,12 @@ def _ecs(request: Request, _: str) -> Iterator[Permission]:
     elif operation == "ListTasks" and request.text("containerInstance"):
         instance = _last(request.text("containerInstance"))
         yield Permission(action, arn("container-instance", f"{cluster}/{instance}"), inside)
+    elif operation == "DeleteTaskDefinitions":
+        yield from (
+            Permission(action, arn("task-definition", _last(name))) for name in request.texts("taskDefinitions")
+        )
+    elif "TaskDefinition" in operation or operation == "ListClusters":
+        yield Permission(action)
     else:
         yield Permission(action, "*", inside)
     if operation == "CreateCluster" and data.get("tags"):

@@ -6,6 +6,7 @@ import contextvars
 import json
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -17,6 +18,7 @@ from ministack.services import ecr, iam, sts
 from environments.emulated_ecs import role_credentials
 from environments.emulated_iam import REGISTRY_ACTIONS, allowed, enforce_as_aws_does
 from environments.emulated_permissions import Permission
+from environments.emulated_record import Decision, Recorder, read
 
 ACCOUNT, REGION = "000000000000", "us-east-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/"
@@ -46,8 +48,14 @@ def ecs() -> Any:
     )
 
 
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    """The file that decisions are appended to."""
+    return tmp_path / "record.jsonl"
+
+
 @pytest.fixture(autouse=True)
-def _enforced(ecs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def _enforced(ecs: Any, record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Our functions are in place of the emulator's, and go with the test."""
 
     async def handled(method: str, path: str, *_: Any) -> Any:
@@ -63,7 +71,7 @@ def _enforced(ecs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(sts, "_sessions", {})
-    enforce_as_aws_does(ecr, ecs)
+    enforce_as_aws_does(ecr, ecs, Recorder(record))
 
 
 @pytest.fixture
@@ -408,8 +416,8 @@ def test_denial_and_boundary_count_for_execution_roles(role: Role, monkeypatch: 
     monkeypatch.setitem(iam._roles["start"], "PermissionsBoundary", boundary)
     principal = iam_evaluator.resolve_principal(key, ACCOUNT)
 
-    assert allowed(principal, Permission("logs:PutLogEvents", f"{LOGS}g"))
-    assert not allowed(principal, Permission("ecr:PutImage", f"{REPOSITORIES}mine"))
+    assert allowed(principal, Permission("logs:PutLogEvents", f"{LOGS}g"), Recorder())
+    assert not allowed(principal, Permission("ecr:PutImage", f"{REPOSITORIES}mine"), Recorder())
 
 
 @pytest.mark.parametrize("key", ["test", ACCOUNT, "AKIAIOSFODNN7EXAMPLE"])
@@ -426,3 +434,46 @@ def test_nobody_is_a_root_user_by_naming_its_key(key: str, headed: bool) -> None
 
     refused = contextvars.copy_context().run(request)
     assert isinstance(refused, iam_evaluator.AuthError)
+
+
+# The record
+
+
+def test_every_decision_about_a_role_is_recorded_once(role: Role, record: Path) -> None:
+    definition = f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/f:*"
+    key = role("starter", ("ecs:RegisterTaskDefinition", definition))
+    for _ in range(2):
+        _ask(key, "ecs", "RegisterTaskDefinition", {"family": "f", "taskRoleArn": f"{ROLE}task"})
+    passed = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+
+    assert read(record) == [
+        Decision("starter", "ecs:RegisterTaskDefinition", definition, {}, True),
+        Decision("starter", "iam:PassRole", f"{ROLE}task", passed, False),
+    ]
+
+
+def test_root_users_strangers_and_unsigned_requests_are_not_recorded(record: Path) -> None:
+    for key in (ACCOUNT, "ASIAGUESSED", ""):
+        _ask(key, "ecs", "DescribeClusters", {"clusters": ["mine"]})
+
+    assert read(record) == []
+
+
+def test_requests_to_the_registry_are_recorded(role: Role, record: Path) -> None:
+    login = _login(role("pusher", ("ecr:InitiateLayerUpload", f"{REPOSITORIES}mine")))
+    _push(login)
+    _push(login, "PUT", "/v2/mine/manifests/1")
+
+    assert read(record) == [
+        Decision("pusher", "ecr:InitiateLayerUpload", f"{REPOSITORIES}mine", {}, True),
+        Decision("pusher", "ecr:PutImage", f"{REPOSITORIES}mine", {}, False),
+    ]
+
+
+def test_decisions_about_execution_roles_are_recorded(ecs: Any, role: Role, record: Path) -> None:
+    role("start", ("secretsmanager:GetSecretValue", f"{SECRETS}key-a1b2c3"))
+    ecs._resolve_container_secrets(_container(secrets=[{"name": "KEY", "valueFrom": f"{SECRETS}key-a1b2c3"}]))
+
+    assert read(record) == [
+        Decision("start", "secretsmanager:GetSecretValue", f"{SECRETS}key-a1b2c3", {}, True),
+    ]

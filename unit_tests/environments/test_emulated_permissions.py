@@ -38,7 +38,7 @@ def _needed(service: str, operation: str, parameters: dict[str, Any]) -> list[tu
         ),
         ("DeleteCluster", {"cluster": f"{ECS}cluster/flows"}, [("", "cluster/flows", {})]),
         ("PutClusterCapacityProviders", {"cluster": "flows"}, [("", "cluster/flows", {})]),
-        ("ListClusters", {}, [("", "*", IN_DEFAULT)]),
+        ("ListClusters", {}, [("", "*", {})]),
         ("CreateService", {"cluster": "flows", "serviceName": "s"}, [("", "service/flows/s", IN_WORK)]),
         (
             "CreateService",
@@ -67,7 +67,14 @@ def _needed(service: str, operation: str, parameters: dict[str, Any]) -> list[tu
             {"cluster": "flows", "containerInstance": f"{ECS}container-instance/flows/1"},
             [("", "container-instance/flows/1", IN_WORK)],
         ),
-        ("DescribeTaskDefinition", {"taskDefinition": "f"}, [("", "*", IN_DEFAULT)]),
+        ("ListTasks", {}, [("", "*", IN_DEFAULT)]),
+        ("DescribeTaskDefinition", {"taskDefinition": "f"}, [("", "*", {})]),
+        ("DeregisterTaskDefinition", {"taskDefinition": "f:1"}, [("", "*", {})]),
+        (
+            "DeleteTaskDefinitions",
+            {"taskDefinitions": ["f:1", f"{ECS}task-definition/f:2"]},
+            [("", "task-definition/f:1", {}), ("", "task-definition/f:2", {})],
+        ),
         ("StartTask", {"cluster": "flows", "taskDefinition": "f"}, [("", "*", IN_WORK)]),
         ("TagResource", {"resourceArn": f"{ECS}task/flows/1"}, [("", "task/flows/1", {})]),
         ("ListTagsForResource", {"resourceArn": f"{ECS}cluster/flows"}, [("", "cluster/flows", {})]),
@@ -89,7 +96,7 @@ def test_registering_a_task_definition_hands_its_roles_over_and_tags_it() -> Non
     tagging = {"ecs:CreateAction": "RegisterTaskDefinition"}
 
     assert _needed("ecs", "RegisterTaskDefinition", parameters) == [
-        ("ecs:RegisterTaskDefinition", f"{ECS}task-definition/f:*", IN_DEFAULT),
+        ("ecs:RegisterTaskDefinition", f"{ECS}task-definition/f:*", {}),
         ("iam:PassRole", f"{ROLE}start", TO_ECS),
         ("iam:PassRole", f"{ROLE}task", TO_ECS),
         ("ecs:TagResource", f"{ECS}task-definition/f:*", tagging),
