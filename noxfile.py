@@ -28,17 +28,19 @@ nox.options.sessions = ["lint", "dev-unit", "test-functional"]
 
 ROOT = Path(__file__).parent
 LINT = ROOT / ".local" / "lint"
+POLICIES = LINT / "policies"
+IAM_RECORD = ROOT / ".local" / "iam_record.jsonl"
 TERRAFORM_CONFIGURATION = ROOT / ".local" / "terraform.rc"
 ON_THREE_PLATFORMS = ("--numprocesses=3", "--verbose", "--durations=20")
 TEARDOWN_SECONDS = 240.0
 Command = list[str]
+sys.path.insert(0, str(ROOT))
 unit_tests_passed = False
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Run the checkers, side by side; changes nothing."""
-    sys.path.insert(0, str(ROOT))
     from environments.errors import PlatformError
 
     try:
@@ -64,12 +66,28 @@ def dev_unit(session: nox.Session) -> None:
 
 @nox.session(name="test-functional")
 def test_functional(session: nox.Session) -> None:
-    """Unit tests, then functional tests: the whole platform on this machine, with real containers."""
+    """Unit tests, then functional tests: the whole platform on this machine, with real containers.
+
+    When all of them have run, what each role called is checked against the reference of AWS (infra/iam_contract.py).
+    """
+    from environments.emulated_record import FILE_VARIABLE
+
     run_unit_tests(session)
     # Tests share a platform, in order: what fails after the first one says nothing of its own.
     arguments = ["functional_tests", "--maxfail=1", *(session.posargs or ON_THREE_PLATFORMS)]
-    # After Ctrl-C they take their platforms away.
-    session.run(sys.executable, "-m", "pytest", *arguments, external=True, interrupt_timeout=TEARDOWN_SECONDS)
+    IAM_RECORD.unlink(missing_ok=True)
+    session.run(
+        sys.executable,
+        "-m",
+        "pytest",
+        *arguments,
+        external=True,
+        env={FILE_VARIABLE: str(IAM_RECORD)},
+        interrupt_timeout=TEARDOWN_SECONDS,  # after Ctrl-C they take their platforms away
+    )
+    # Some of the tests call some of the actions.
+    if not session.posargs and not passes_iam_contract():
+        session.error("findings of the IAM contract")
 
 
 @nox.session
@@ -90,12 +108,27 @@ def bench(session: nox.Session) -> None:
     run(session, "functional_tests.bench", *session.posargs)
 
 
+def passes_iam_contract() -> bool:
+    """Check the policies and the record of the functional tests; prints one line, and the findings."""
+    check = iam_contract(environment("checkers").parent, str(IAM_RECORD))
+    return passes("init", terraform("init", "-backend=false")) and passes("IAM contract", check)
+
+
+def iam_contract(checkers_environment: Path, *record: str) -> list[Command]:
+    """The commands that check the policies of the platform, and a record if there is one."""
+    python = [sys.executable, "-m"]
+    return [
+        [*python, "infra.policy_documents", str(POLICIES)],
+        [*python, "infra.iam_contract", str(POLICIES), str(checkers_environment), *record],
+    ]
+
+
 def checkers() -> dict[str, list[Command]]:
     """The checkers there are, each with its commands; those that take longest first, so that they begin first."""
     python = [sys.executable, "-m"]
     bin_folder, checkov = environment("checkers"), environment("checkov") / "checkov"
+    documents, contract = iam_contract(bin_folder.parent)
     module = [str(checkov), "--directory=infra", "--quiet", "--compact", "--skip-download"]
-    policies = str(LINT / "policies")
     scripts = scripts_of_actions(LINT / "scripts")
     workflows = files(".github/workflows/*.y*ml", "examples/*/.github/workflows/*.y*ml")
     actions = files("*/action.yml")
@@ -104,10 +137,11 @@ def checkers() -> dict[str, list[Command]]:
     shellcheck = str(bin_folder / "shellcheck")
     return {
         "mypy": [[*python, "mypy"]],
-        # parliament, over the documents that the module and bootstrap-account make
+        # parliament and the reference of AWS, over the documents that the module and bootstrap-account make
         "policies": [
-            [*python, "infra.policy_documents", policies],
-            [str(bin_folder / "python"), "-P", "-W", "ignore", "infra/policy_findings.py", policies],
+            documents,
+            [str(bin_folder / "python"), "-P", "-W", "ignore", "infra/policy_findings.py", str(POLICIES)],
+            contract,
         ],
         "checkov": [module, [*module, "--var-file=environments/prod.tfvars"]],
         "terraform": [*terraform("fmt", "-check", "-recursive", "-diff"), *terraform("validate")],

@@ -76,6 +76,6 @@ resource "aws_iam_role_policy" "flow_logs" {
   count = local.flow_logs
 
   name   = "write_flow_logs"
-  role   = aws_iam_role.flow_logs[0].id
+  role   = aws_iam_role.flow_logs[0].name
   policy = data.aws_iam_policy_document.flow_logs[0].json
 }

@@ -96,7 +96,7 @@ resource "aws_iam_role_policy" "execution" {
   for_each = local.execution
 
   name   = "start_tasks"
-  role   = aws_iam_role.this["${each.key}_execution"].id
+  role   = aws_iam_role.this["${each.key}_execution"].name
   policy = data.aws_iam_policy_document.execution[each.key].json
 }
 
@@ -188,7 +188,7 @@ data "aws_iam_policy_document" "agent_task" {
 
 resource "aws_iam_role_policy" "agent_task" {
   name   = "run_workflows"
-  role   = aws_iam_role.this["agent_task"].id
+  role   = aws_iam_role.this["agent_task"].name
   policy = data.aws_iam_policy_document.agent_task.json
 }
 

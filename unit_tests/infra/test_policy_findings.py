@@ -20,6 +20,9 @@ from infra import policy_findings
         ({"boundary": "UNKNOWN_ACTION"}, 1),
         ({"key": "RESOURCE_STAR"}, 0),
         ({"one_aws_sqs_queue_policy_this_policy": "RESOURCE_STAR"}, 1),
+        ({"deploy": "RESOURCE_STAR ecs:ListTasks"}, 0),
+        ({"deploy": "RESOURCE_STAR ecs:ListTasks ecs:StopTask"}, 1),
+        ({"deploy": "UNKNOWN_ACTION ecs:ListTasks"}, 1),
     ],
 )
 def test_a_finding_fails_unless_it_is_one_that_is_left_out(
@@ -30,7 +33,9 @@ def test_a_finding_fails_unless_it_is_one_that_is_left_out(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def analyze(text: str) -> Any:
-        told = types.SimpleNamespace(issue=text, severity="LOW", title=text, detail="", location={"line": 7})
+        issue, *actions = text.split() or [""]
+        detail = actions or ["ecs:RunTask"]
+        told = types.SimpleNamespace(issue=issue, severity="LOW", title=issue, detail=detail, location={"line": 7})
         return types.SimpleNamespace(findings=[told] if text else [])
 
     parliament = types.SimpleNamespace(analyze_policy_string=analyze, enhance_finding=lambda finding: finding)
