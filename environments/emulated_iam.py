@@ -65,7 +65,9 @@ def enforce_as_aws_does(ecr: Any, ecs: Any, recorder: Recorder | None = None) ->
         known = asked is not None and action == f"{asked.service}:{asked.operation}"
         permissions = needed(asked, resource_arn) if asked and known else [Permission(action, resource_arn)]
         for permission in permissions:
-            context = {**(service_context or {}), **_tags_of(permission.resource), **permission.context}
+            # What the emulator read from the request is no context of another service's action, such as iam:PassRole.
+            own = service_context or {} if permission.action.partition(":")[0] == action.partition(":")[0] else {}
+            context = {**own, **_tags_of(permission.resource), **permission.context}
             denied = enforce(key, permission.action, service, region, permission.resource, context)
             if not isinstance(denied, iam_evaluator.AuthError):
                 recorder.record(_session(key), permission.action, permission.resource, context, denied is None)
@@ -284,7 +286,8 @@ def _start_permissions(container: dict[str, Any], ecs: Any) -> Iterator[Permissi
     if ".dkr.ecr." in container["image"] or "127.0.0.1" in container["image"]:
         yield Permission("ecr:GetAuthorizationToken")
     for secret in container.get("secrets", []):
-        yield Permission("secretsmanager:GetSecretValue", ":".join(secret["valueFrom"].split(":")[:7]))
+        arn = ":".join(secret["valueFrom"].split(":")[:7])
+        yield from needed(Request("secretsmanager", "GetSecretValue", {"SecretId": arn}, place), arn)
     options = (container.get("logConfiguration") or {}).get("options") or {}
     if group := options.get("awslogs-group"):
         stream = f"arn:aws:logs:{place}:log-group:{group}:log-stream:{options.get('awslogs-stream-prefix', '')}/x"

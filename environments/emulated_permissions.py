@@ -55,10 +55,8 @@ def needed(request: Request, guessed: str) -> list[Permission]:
         found = list(special(request, guessed))
         # Always the action itself, also where nothing is known of what it is about.
         return found if any(one.action == action for one in found) else [Permission(action, guessed), *found]
-    tagging = {"sqs": ("CreateQueue", "TagQueue"), "secretsmanager": ("CreateSecret", "TagResource")}
-    create, tag = tagging.get(request.service, ("", ""))
-    if request.operation == create and (request.parameters.get("Tags") or request.parameters.get("tags")):
-        return [Permission(action, guessed), Permission(f"{request.service}:{tag}", guessed)]
+    if action == "sqs:CreateQueue" and (request.parameters.get("Tags") or request.parameters.get("tags")):
+        return [Permission(action, guessed), Permission("sqs:TagQueue", guessed)]
     return [Permission(action, guessed)]
 
 
@@ -165,13 +163,23 @@ def _ecr(request: Request, _: str) -> Iterator[Permission]:
             yield Permission("ecr:TagResource", arn, tags)
 
 
+KNOW_THE_BOUNDARY = {
+    *("AttachRolePolicy", "CreateRole", "DeleteRole", "DeleteRolePermissionsBoundary", "DeleteRolePolicy"),
+    *("DetachRolePolicy", "GetRole", "PutRolePermissionsBoundary", "PutRolePolicy", "UpdateAssumeRolePolicy"),
+    *("UpdateRole", "UpdateRoleDescription"),
+}
+"""Operations on roles for which IAM evaluates the permissions boundary of the role as a condition key."""
+
+
 def _iam(request: Request, guessed: str) -> Iterator[Permission]:
     from ministack.services import iam
 
     # The boundary that a role will have counts, and else the one it has.
     role = {} if request.operation == "CreateRole" else iam._roles.get(request.text("RoleName")) or {}
     boundary = request.text("PermissionsBoundary") or role.get("PermissionsBoundary")
-    context = {"iam:PermissionsBoundary": boundary, "iam:PolicyARN": request.text("PolicyArn") or None}
+    context = {"iam:PolicyARN": request.text("PolicyArn") or None}
+    if request.operation in KNOW_THE_BOUNDARY:
+        context["iam:PermissionsBoundary"] = boundary
     yield Permission(f"iam:{request.operation}", guessed, {key: value for key, value in context.items() if value})
     if request.operation == "CreateRole" and request.text("Tags.member.1.Key"):
         yield Permission("iam:TagRole", guessed)
@@ -270,6 +278,35 @@ def _kms(request: Request, guessed: str) -> Iterator[Permission]:
     yield Permission(f"kms:{request.operation}", arn, {"kms:ResourceAliases": aliases} if aliases else {})
 
 
+def _secretsmanager(request: Request, guessed: str) -> Iterator[Permission]:
+    """Also the permissions for the secret's KMS key: Secrets Manager uses it on behalf of the caller.
+
+    https://docs.aws.amazon.com/secretsmanager/latest/userguide/security-encryption.html
+    """
+    from ministack.services import secretsmanager
+
+    _, secret = secretsmanager._resolve(request.text("SecretId"))
+    arn, operation = (secret or {}).get("ARN") or guessed, request.operation
+    yield Permission(f"secretsmanager:{operation}", arn)
+    if operation == "CreateSecret" and request.parameters.get("Tags"):
+        yield Permission("secretsmanager:TagResource", arn)
+    chosen = request.text("KmsKeyId")
+    key = chosen or (secret or {}).get("KmsKeyId") or ""
+    uses: list[tuple[str, str]] = []
+    if chosen and operation in ("CreateSecret", "UpdateSecret"):
+        # Secrets Manager tries the key before there is a secret that it could name.
+        uses += [("GenerateDataKey", "RequestToValidateKeyAccess"), ("Decrypt", "RequestToValidateKeyAccess")]
+    if request.text("SecretString") or request.text("SecretBinary"):
+        uses.append(("GenerateDataKey", arn))
+    if operation == "GetSecretValue":
+        uses.append(("Decrypt", arn))
+    resource = key if key.startswith("arn:") else f"arn:aws:kms:{request.place}:key/{key}"
+    service = f"secretsmanager.{request.place.partition(':')[0]}.amazonaws.com"
+    for use, named in uses if key else []:  # the key that AWS manages takes no permission
+        context = {"kms:ViaService": service, "kms:EncryptionContext:SecretARN": named}
+        yield Permission(f"kms:{use}", resource, context)
+
+
 def _query_tags(parameters: Mapping[str, Any], prefix: str) -> list[dict[str, str]]:
     """The tags in a request of the query protocol: <prefix>.1.Key, <prefix>.1.Value and so on."""
     flat = {
@@ -298,5 +335,6 @@ SPECIAL = {
     "iam": _iam,
     "kms": _kms,
     "logs": _logs,
+    "secretsmanager": _secretsmanager,
 }
 """The services for which the emulator's guess is not enough."""

@@ -344,6 +344,25 @@ def test_login_of_a_role_that_is_gone_is_worth_nothing(role: Role, monkeypatch: 
     assert _push(login)[0] == 403
 
 
+def test_tags_of_a_request_are_no_context_of_another_services_action(role: Role, record: Path) -> None:
+    key = role("deploy", ("ecs:RegisterTaskDefinition", "*"), ("iam:PassRole", "*"))
+    body = {"family": "f", "taskRoleArn": f"{ROLE}task"}
+    context = {"aws:RequestTag/environment": "dev"}
+
+    def request() -> None:
+        headers = {"content-type": JSON, "x-amz-target": "X.RegisterTaskDefinition"}
+        headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={key}/20260101/{REGION}/ecs/aws4_request, x"
+        iam_actions.extract_resource_arn("ecs", "POST", "/", headers, json.dumps(body).encode(), {}, REGION, ACCOUNT)
+        iam_evaluator.enforce(key, "ecs:RegisterTaskDefinition", "ecs", REGION, "*", context)
+
+    contextvars.copy_context().run(request)
+
+    assert [decision.context for decision in read(record)] == [
+        context,
+        {"iam:PassedToService": "ecs-tasks.amazonaws.com"},
+    ]
+
+
 # Execution roles
 
 

@@ -260,6 +260,7 @@ def roles(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("PutRolePolicy", {"RoleName": "bounded"}, {"iam:PermissionsBoundary": "arn:boundary"}),
         ("PutRolePolicy", {"RoleName": "free"}, {}),
+        ("ListRolePolicies", {"RoleName": "bounded"}, {}),
         ("GetRole", {"RoleName": "missing"}, {}),
         ("CreateRole", {"RoleName": "new"}, {}),
         ("CreateRole", {"RoleName": "bounded"}, {}),
@@ -435,6 +436,65 @@ def test_elsewhere_the_resource_is_what_the_emulator_takes_it_to_be(
     service: str, operation: str, parameters: dict[str, Any], actions: list[str]
 ) -> None:
     assert _needed(service, operation, parameters) == [(action, GUESSED, {}) for action in actions]
+
+
+KEY = f"arn:aws:kms:{PLACE}:key/1"
+SECRET = f"arn:aws:secretsmanager:{PLACE}:secret:prefect_key-a1b2c3"
+TRIED = "RequestToValidateKeyAccess"
+
+
+@pytest.fixture
+def secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ministack.services import secretsmanager
+
+    found = {"prefect_key": (SECRET, KEY), "own": (SECRET.replace("prefect_key", "own"), None)}
+    resolved = {name: {"ARN": arn, "KmsKeyId": key} for name, (arn, key) in found.items()}
+    monkeypatch.setattr(secretsmanager, "_resolve", lambda name: (name, resolved.get(name)))
+
+
+@pytest.mark.parametrize(
+    ("operation", "parameters", "uses"),
+    [
+        ("GetSecretValue", {"SecretId": "prefect_key"}, [("Decrypt", SECRET)]),
+        ("PutSecretValue", {"SecretId": "prefect_key", "SecretString": "x"}, [("GenerateDataKey", SECRET)]),
+        ("UpdateSecret", {"SecretId": "prefect_key", "Description": "x"}, []),
+        (
+            "UpdateSecret",
+            {"SecretId": "prefect_key", "KmsKeyId": KEY},
+            [("GenerateDataKey", TRIED), ("Decrypt", TRIED)],
+        ),
+        ("DescribeSecret", {"SecretId": "prefect_key"}, []),
+    ],
+)
+def test_secret_takes_permissions_for_its_key(
+    secret: None, operation: str, parameters: dict[str, Any], uses: list[tuple[str, str]]
+) -> None:
+    via = {"kms:ViaService": "secretsmanager.eu-west-1.amazonaws.com"}
+    base = (f"secretsmanager:{operation}", SECRET, {})
+
+    assert _needed("secretsmanager", operation, parameters) == [
+        base,
+        *[(f"kms:{use}", KEY, {**via, "kms:EncryptionContext:SecretARN": named}) for use, named in uses],
+    ]
+
+
+def test_new_secret_takes_permissions_for_the_key_that_it_names(secret: None) -> None:
+    parameters = {"Name": "new", "KmsKeyId": "1", "SecretString": "x", "Tags": TAGS}
+    asked = [(action, resource) for action, resource, _ in _needed("secretsmanager", "CreateSecret", parameters)]
+
+    assert asked == [
+        ("secretsmanager:CreateSecret", GUESSED),
+        ("secretsmanager:TagResource", GUESSED),
+        ("kms:GenerateDataKey", KEY),
+        ("kms:Decrypt", KEY),
+        ("kms:GenerateDataKey", KEY),
+    ]
+
+
+def test_key_that_aws_manages_takes_no_permission(secret: None) -> None:
+    assert [one[0] for one in _needed("secretsmanager", "GetSecretValue", {"SecretId": "own"})] == [
+        "secretsmanager:GetSecretValue"
+    ]
 
 
 NAMES = (
