@@ -71,7 +71,7 @@ def choose(environment: Environment, repository: str, workflows: list[str], user
         origin: where this checkout comes from, such as github.com/acme/platform.
 
     Raises:
-        PlatformError: nothing says which repository it is, or a name is none.
+        PlatformError: nothing says which repository it is, a name is none, or there are too many.
     """
     if users not in ("", "yes", "no"):
         raise PlatformError(f"--trust-users is yes or no, not {users!r}")
@@ -86,7 +86,26 @@ def choose(environment: Environment, repository: str, workflows: list[str], user
             f"invoke bootstrap-account --env {environment.name} --repository OWNER/NAME",
         )
     others = tuple(name for name in dict.fromkeys(workflows or now.workflows) if name != platform)
-    return Trust(platform, others, users == "yes" if users else now.account)
+    trust = Trust(platform, others, users == "yes" if users else now.account)
+    _check_size(environment, trust)
+    return trust
+
+
+def _check_size(environment: Environment, trust: Trust) -> None:
+    """Refuse to trust more repositories than a trust policy has room for.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+    """
+    with _explained(environment):
+        quota = client(as_root(environment), "iam").get_account_summary()["SummaryMap"]["AssumeRolePolicySizeQuota"]
+    for role in ROLES:
+        size = len(json.dumps(trust_policy(environment, role, trust), separators=(",", ":")))
+        if size > quota:
+            raise PlatformError(
+                f"role {role} cannot trust {len(trust.workflows) + 1} repositories",
+                f"its trust policy would have {size} characters, and IAM allows {quota} in this account",
+                "name fewer repositories, or request a higher quota `Role trust policy length` in Service Quotas",
+            )
 
 
 def remove(environment: Environment) -> None:

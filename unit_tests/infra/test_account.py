@@ -397,6 +397,24 @@ def test_name_that_is_no_repository_is_refused_before_anything_is_made(
     assert iam.list_roles()["Roles"] == []
 
 
+@pytest.mark.parametrize(("count", "quota", "fits"), [(12, 2048, True), (40, 2048, False), (40, 8192, True)])
+def test_more_repositories_than_a_trust_policy_has_room_for_are_refused(
+    environment: Environment, iam: Any, monkeypatch: pytest.MonkeyPatch, count: int, quota: int, fits: bool
+) -> None:
+    names = [f"acme/workflow-{number:0>3}" for number in range(count)]
+    iam.get_account_summary = lambda: {"SummaryMap": {"AssumeRolePolicySizeQuota": quota}}
+    monkeypatch.setattr(account, "client", lambda *_: iam)
+    if fits:
+        assert choose(environment, "acme/platform", names).workflows == tuple(names)
+        return
+    with pytest.raises(PlatformError) as caught:
+        choose(environment, "acme/platform", names)
+
+    assert caught.value.what == f"role register cannot trust {count + 1} repositories"
+    assert f"IAM allows {quota}" in caught.value.why
+    assert "Service Quotas" in caught.value.todo
+
+
 def test_repositories_named_with_their_ids_stay_so(environment: Environment, iam: Any) -> None:
     ids = Trust("acme@1/platform@2", ("acme@1/etl@3",))
     bootstrap(environment, ids)
