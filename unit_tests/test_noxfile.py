@@ -127,3 +127,70 @@ def test_environment_that_was_not_finished_is_made_again(
     noxfile.environment("checkers")
 
     assert installed == ["venv", "pip"] * 2
+
+
+class Refused(Exception):
+    """What `session.error` raises here."""
+
+
+class Session:
+    """A session of nox that takes down what it is to run."""
+
+    def __init__(self, *posargs: str) -> None:
+        self.posargs = posargs
+        self.runs: list[tuple[tuple[str, ...], dict[str, Any]]] = []
+
+    def run(self, *command: str, **options: Any) -> None:
+        self.runs.append((command, options))
+
+    def error(self, text: str) -> None:
+        raise Refused(text)
+
+
+@pytest.fixture
+def contract(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Results that the check of the IAM contract still has to give."""
+    results: list[bool] = []
+    monkeypatch.setattr(noxfile, "IAM_RECORD", project / "record.jsonl")
+    monkeypatch.setattr(noxfile, "run_unit_tests", lambda _: None)
+    monkeypatch.setattr(noxfile, "passes_iam_contract", lambda: results.pop())
+    return results
+
+
+def test_functional_tests_record_anew_and_their_record_is_checked(project: Path, contract: list[bool]) -> None:
+    (project / "record.jsonl").write_text("old")
+    contract[:] = [True]
+    session = Session()
+    noxfile.test_functional(session)
+    [(_, options)] = session.runs
+
+    assert options["env"] == {"IAM_RECORD": str(project / "record.jsonl")}
+    assert not (project / "record.jsonl").exists()
+    assert contract == []
+
+
+def test_gate_fails_with_findings_of_the_iam_contract(contract: list[bool]) -> None:
+    contract[:] = [False]
+
+    with pytest.raises(Refused, match="IAM contract"):
+        noxfile.test_functional(Session())
+
+
+def test_record_of_some_tests_is_not_checked(contract: list[bool]) -> None:
+    contract[:] = [False]
+    noxfile.test_functional(Session("-k", "name"))
+
+    assert contract == [False]
+
+
+def test_check_of_the_contract_reads_the_documents_that_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, list[list[str]]]] = []
+    monkeypatch.setattr(noxfile, "environment", lambda name: Path("/lint") / name / "bin")
+    monkeypatch.setattr(noxfile, "terraform", lambda *arguments: [["terraform", *arguments]])
+    monkeypatch.setattr(noxfile, "passes", lambda name, commands: ran.append((name, commands)) or True)
+
+    assert noxfile.passes_iam_contract()
+    [(_, [init]), (name, [documents, contract])] = ran
+    assert (init[1], name) == ("init", "IAM contract")
+    assert documents[-2:] == ["infra.policy_documents", str(noxfile.POLICIES)]
+    assert contract[-4:] == ["infra.iam_contract", str(noxfile.POLICIES), "/lint/checkers", str(noxfile.IAM_RECORD)]
