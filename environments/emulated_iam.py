@@ -281,10 +281,18 @@ def hold_execution_roles(ecs: Any, recorder: Recorder) -> None:
     ecs._resolve_repository_credentials, ecs._resolve_container_secrets = pull_login, secrets_of_role
 
 
+PULL_OPERATIONS = ("BatchCheckLayerAvailability", "BatchGetImage", "GetDownloadUrlForLayer")
+"""https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_execution_IAM_role.html"""
+
+
 def _start_permissions(container: dict[str, Any], ecs: Any) -> Iterator[Permission]:
     place = f"{ecs.get_region()}:{ecs.get_account_id()}"
-    if ".dkr.ecr." in container["image"] or "127.0.0.1" in container["image"]:
-        yield Permission("ecr:GetAuthorizationToken")
+    registry, _, name = container["image"].partition("/")
+    if ".dkr.ecr." in registry or "127.0.0.1" in registry:
+        # Also when the Docker engine has the image: on AWS every task pulls it.
+        pulled = {"repositoryName": name.partition("@")[0].partition(":")[0]}
+        for operation in ("GetAuthorizationToken", *PULL_OPERATIONS):
+            yield from needed(Request("ecr", operation, pulled, place), "")
     for secret in container.get("secrets", []):
         arn = ":".join(secret["valueFrom"].split(":")[:7])
         yield from needed(Request("secretsmanager", "GetSecretValue", {"SecretId": arn}, place), arn)

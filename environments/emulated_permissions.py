@@ -177,9 +177,11 @@ def _iam(request: Request, guessed: str) -> Iterator[Permission]:
     # The boundary that a role will have counts, and else the one it has.
     role = {} if request.operation == "CreateRole" else iam._roles.get(request.text("RoleName")) or {}
     boundary = request.text("PermissionsBoundary") or role.get("PermissionsBoundary")
-    context = {"iam:PolicyARN": request.text("PolicyArn") or None}
-    if request.operation in KNOW_THE_BOUNDARY:
-        context["iam:PermissionsBoundary"] = boundary
+    attaching = request.operation in ("AttachRolePolicy", "DetachRolePolicy")
+    context = {
+        "iam:PermissionsBoundary": boundary if request.operation in KNOW_THE_BOUNDARY else None,
+        "iam:PolicyARN": request.text("PolicyArn") if attaching else None,
+    }
     yield Permission(f"iam:{request.operation}", guessed, {key: value for key, value in context.items() if value})
     if request.operation == "CreateRole" and request.text("Tags.member.1.Key"):
         yield Permission("iam:TagRole", guessed)

@@ -26,6 +26,10 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/{{p}}"
 RULE = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{{p}}_task_events"
 BUCKET = f"{{e}}-dataflow-automation-state-{ACCOUNT}"
 AGENT_REPOSITORY = f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{{p}}_agent"
+ALARM = f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{{p}}_agent_down"
+CLUSTER = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/{{p}}_agent"
+LOG_GROUP = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{p}}_agent"
+QUEUE_URL = f"http://127.0.0.1/{ACCOUNT}/{{p}}_task_events"
 NO_TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
 EVERYTHING = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]})
 OURS = {"environment": "{e}"}
@@ -78,6 +82,61 @@ OWN_NOT_OTHERS: list[Call] = [
     ),
 ]
 """Each works on what belongs to `local` and is refused on the same thing of `other`."""
+
+SELDOM: list[Call] = [
+    ("deploy", "cloudwatch", "untag_resource", {"ResourceARN": ALARM, "TagKeys": ["x"]}),
+    ("deploy", "ec2", "delete_tags", {"Resources": ["{vpc}"], "Tags": [{"Key": "x"}]}),
+    ("deploy", "ecr", "untag_resource", {"resourceArn": AGENT_REPOSITORY, "tagKeys": ["x"]}),
+    ("deploy", "ecr", "put_image_tag_mutability", {"repositoryName": "{p}_agent", "imageTagMutability": "IMMUTABLE"}),
+    (
+        "deploy",
+        "ecr",
+        "put_image_scanning_configuration",
+        {"repositoryName": "{p}_agent", "imageScanningConfiguration": {"scanOnPush": True}},
+    ),
+    ("deploy", "ecs", "list_tags_for_resource", {"resourceArn": CLUSTER}),
+    ("deploy", "ecs", "untag_resource", {"resourceArn": CLUSTER, "tagKeys": ["x"]}),
+    ("deploy", "ecs", "update_cluster", {"cluster": "{p}_agent"}),
+    (
+        "deploy",
+        "ecs",
+        "update_cluster_settings",
+        {"cluster": "{p}_agent", "settings": [{"name": "containerInsights", "value": "disabled"}]},
+    ),
+    ("deploy", "ecs", "stop_task", {"cluster": "{p}_agent", "task": "0" * 32}),
+    ("deploy", "events", "untag_resource", {"ResourceARN": RULE, "TagKeys": ["x"]}),
+    ("deploy", "iam", "untag_role", {"RoleName": "{p}_agent_task", "TagKeys": ["x"]}),
+    ("deploy", "iam", "update_role", {"RoleName": "{p}_agent_task", "MaxSessionDuration": 3600}),
+    (
+        "deploy",
+        "iam",
+        "update_role_description",
+        {"RoleName": "{p}_agent_task", "Description": "agent task role of environment {e}"},
+    ),
+    (
+        "deploy",
+        "iam",
+        "put_role_permissions_boundary",
+        {"RoleName": "{p}_agent_task", "PermissionsBoundary": BOUNDARY},
+    ),
+    ("deploy", "logs", "untag_resource", {"resourceArn": LOG_GROUP, "tagKeys": ["x"]}),
+    ("deploy", "s3", "get_bucket_versioning", {"Bucket": BUCKET}),
+    ("deploy", "secretsmanager", "untag_resource", {"SecretId": "{p}_prefect_key", "TagKeys": ["x"]}),
+    (
+        "deploy",
+        "secretsmanager",
+        "update_secret",
+        {
+            "SecretId": "{p}_prefect_key",
+            "Description": "Key of the Prefect API for the agent part of environment {e}",
+        },
+    ),
+    ("deploy", "sqs", "untag_queue", {"QueueUrl": QUEUE_URL, "TagKeys": ["x"]}),
+    ("plan", "ecs", "list_tags_for_resource", {"resourceArn": CLUSTER}),
+    ("plan", "s3", "get_bucket_versioning", {"Bucket": BUCKET}),
+    ("agent", "ecs", "stop_task", {"cluster": "{p}_workflows", "task": "0" * 32}),
+]
+"""What the commands or Terraform need only after a change by hand or of the settings; none changes anything here."""
 
 NEVER: list[Call] = [
     ("deploy", "iam", "create_user", {"UserName": "x"}),
@@ -168,7 +227,7 @@ NEVER: list[Call] = [
     ("workflow", "secretsmanager", "get_secret_value", {"SecretId": "{p}_prefect_key"}),
     ("workflow", "secretsmanager", "get_secret_value", {"SecretId": "{p}_prefect_key_workflow"}),
     ("workflow", "ecs", "run_task", {"cluster": "{p}_workflows", "taskDefinition": "{p}_workflow_permissions"}),
-    ("workflow", "sqs", "receive_message", {"QueueUrl": f"http://127.0.0.1/{ACCOUNT}/{{p}}_task_events"}),
+    ("workflow", "sqs", "receive_message", {"QueueUrl": QUEUE_URL}),
     ("workflow", "ecr", "get_authorization_token", {}),
     ("workflow", "logs", "filter_log_events", {"logGroupName": "{p}_workflows"}),
     ("workflow", "iam", "list_roles", {}),
@@ -297,6 +356,20 @@ def named(call: Call) -> str:
 def test_a_role_works_on_its_own_environment_and_on_no_other(account: Account, call: Call) -> None:
     assert account.call(call, "local") == ""
     assert account.call(call, "other") in REFUSALS
+
+
+@pytest.mark.parametrize("call", SELDOM, ids=named)
+def test_a_role_may_repair_its_own_environment_and_no_other(account: Account, call: Call) -> None:
+    assert account.call(call, "local") not in REFUSALS
+    assert account.call(call, "other") in REFUSALS
+
+
+def test_deploy_may_set_the_trust_of_roles_that_terraform_makes(account: Account) -> None:
+    iam, role = account.client("deploy", "iam"), "local_dataflow_automation_agent_task"
+    trust = iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
+    iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(trust))
+
+    assert iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"] == trust
 
 
 @pytest.mark.parametrize("call", NEVER, ids=named)

