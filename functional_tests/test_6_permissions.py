@@ -119,6 +119,7 @@ SELDOM: list[Call] = [
         "put_role_permissions_boundary",
         {"RoleName": "{p}_agent_task", "PermissionsBoundary": BOUNDARY},
     ),
+    ("deploy", "iam", "detach_role_policy", {"RoleName": "{p}_workflow_task", "PolicyArn": ADMINISTRATOR}),
     ("deploy", "logs", "untag_resource", {"resourceArn": LOG_GROUP, "tagKeys": ["x"]}),
     ("deploy", "s3", "get_bucket_versioning", {"Bucket": BUCKET}),
     ("deploy", "secretsmanager", "untag_resource", {"SecretId": "{p}_prefect_key", "TagKeys": ["x"]}),

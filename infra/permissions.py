@@ -33,7 +33,7 @@ EC2_CHANGES = (
 )
 EC2_READS = (
     "DescribeAddresses DescribeAddressesAttribute DescribeAvailabilityZones DescribeFlowLogs DescribeInternetGateways "
-    "DescribeNatGateways DescribeNetworkAcls DescribeNetworkInterfaces DescribePrefixLists DescribeRouteTables "
+    "DescribeNatGateways DescribeNetworkAcls DescribePrefixLists DescribeRouteTables "
     "DescribeSecurityGroupRules DescribeSecurityGroups DescribeSubnets DescribeVpcEndpoints "
     "DescribeVpcs"
 )
@@ -165,6 +165,8 @@ def _network(environment: Environment) -> list[Document]:
     zones, endpoints = "arn:aws:route53:::hostedzone/*", environment.network == "private_endpoints"
     not_its_name = {"ForAllValues:StringNotEquals": {"aws:TagKeys": ["environment"]}}
     return [
+        # Terraform looks for what is still attached before it deletes a subnet or a security group.
+        _allow("FindInterfaces", "ec2", "DescribeNetworkInterfaces", "*"),
         _allow("MakeNetwork", "ec2", EC2_CREATES, *network, StringEquals=made_ours),
         _allow("TagWhatIsMade", "ec2", "CreateTags", *network, StringEquals=making),
         _allow("ChangeNetwork", "ec2", EC2_CHANGES, *network, StringEquals=ours),
@@ -228,8 +230,8 @@ def _roles(environment: Environment) -> list[Document]:
 def _rest(environment: Environment) -> list[Document]:
     name = _Names(environment)
     logs = (
-        "AssociateKmsKey CreateLogGroup DeleteLogGroup DeleteMetricFilter DeleteRetentionPolicy DescribeLogStreams "
-        f"DisassociateKmsKey FilterLogEvents GetLogEvents PutMetricFilter PutRetentionPolicy {TAG}"
+        "AssociateKmsKey CreateLogGroup DeleteLogGroup DeleteMetricFilter DescribeLogStreams FilterLogEvents GetLogEvents "
+        f"PutMetricFilter PutRetentionPolicy {TAG}"
     )
     alarms = "DeleteAlarms DisableAlarmActions EnableAlarmActions PutMetricAlarm"
     queues = "CreateQueue DeleteQueue GetQueueUrl SetQueueAttributes TagQueue UntagQueue"
