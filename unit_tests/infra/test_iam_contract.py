@@ -264,6 +264,14 @@ def test_denied_calls_exercise_nothing_and_are_checked_too() -> None:
     }
 
 
+def test_denied_call_of_what_no_role_is_granted_may_be_about_anything() -> None:
+    """The resource and the keys are the emulator's guesses then."""
+    guessed = dataclasses.replace(RUN, action="s3:GetObject", resource="*", context={"s3:nothing": "x"})
+
+    assert _of_record(RUN, LIST, dataclasses.replace(guessed, allowed=False)) == set()
+    assert {kind for kind, *_ in _of_record(RUN, LIST, guessed)} == {"type of call", "key of call", "not granted"}
+
+
 def test_denied_call_needs_no_grant() -> None:
     denied = dataclasses.replace(RUN, action="iam:PassRole", resource=ROLES, allowed=False)
 
