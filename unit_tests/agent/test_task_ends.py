@@ -1,191 +1,430 @@
 import asyncio
+import datetime
 import logging
 import uuid
 from typing import Any
 
 import pytest
-from prefect.client.schemas.objects import FlowRunPolicy
-from prefect_aws.observers import ecs as upstream
+from prefect.client.schemas.objects import FlowRunPolicy, StateDetails
 
-from agent import task_ends
-from unit_tests.agent.prefect_fake import FakePrefect
+from agent import causes, remains, task_ends, task_log
+from agent.capacity import ON_DEMAND, SPOT, Capacity
+from unit_tests.agent.prefect_fake import NOW, FakePrefect, states_of
 
-KILLED = {"stopCode": "EssentialContainerExited", "stoppedReason": "Essential container in task exited"}
-SPOT = {"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted."}
-PULL = {"stopCode": "TaskFailedToStart", "stoppedReason": "CannotPullContainerError: not found"}
+ARN = "arn:aws:ecs:eu-west-1:123456789012:task/workflows/1"
+PLACE = ("dev_workflows", "sales/workflow/1")
+EXITED = {"stopCode": "EssentialContainerExited", "stoppedReason": "Essential container in task exited"}
+SPOT_GONE = {"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted."}
+NO_ROOM = {"stopCode": "TaskFailedToStart", "stoppedReason": "Capacity is unavailable at this time."}
 RUNNING = ("SCHEDULED", "PENDING", "RUNNING")
+IN_PROCESS = FlowRunPolicy(retries=2, retry_type="in_process")
+
+
+def _exited(code: int, reason: str = "") -> dict[str, Any]:
+    return {**EXITED, "containers": [{"name": "workflow", "exitCode": code, **({"reason": reason} if reason else {})}]}
+
+
+KILLED = _exited(137)
+OUT_OF_MEMORY = _exited(137, "OutOfMemoryError: Container killed due to memory usage")
+BY_HAND = {**_exited(143), "stopCode": "UserInitiated", "stoppedReason": "Task stopped by user"}
+BAD_IMAGE = {"stopCode": "TaskFailedToStart", "stoppedReason": "CannotPullContainerError: not found"}
 
 
 @pytest.fixture
-def prefect(monkeypatch: pytest.MonkeyPatch) -> FakePrefect:
-    fake = FakePrefect()
-    monkeypatch.setattr(task_ends, "get_client", lambda: fake)
-    return fake
+def prefect() -> FakePrefect:
+    return FakePrefect()
+
+
+@pytest.fixture
+def capacity() -> Capacity:
+    return Capacity()
 
 
 @pytest.fixture(autouse=True)
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the task wrote."""
-    wrote = ["first line", "last line"]
+    written = ["first line", "last line"]
 
-    async def last_lines(_: Any) -> list[str]:
-        return wrote
+    async def place_of(task: dict[str, Any]) -> task_log.Place:
+        assert task["taskArn"] == ARN
+        return PLACE
 
-    monkeypatch.setattr(task_ends, "_last_lines", last_lines)
-    return wrote
+    async def last_lines(place: task_log.Place, count: int) -> list[str]:
+        assert place == PLACE
+        return written[-count:]
+
+    monkeypatch.setattr(task_log, "place_of", place_of)
+    monkeypatch.setattr(task_log, "last_lines", last_lines)
+    return written
 
 
-def _stopped(run: uuid.UUID, restarts: int = 0, attempt: int = 0, **task: Any) -> None:
-    """The observer's call for a task of a run."""
-    containers = [{"name": "workflow", "exitCode": 137}]
-    detail = {"lastStatus": "STOPPED", "capacityProviderName": "FARGATE_SPOT", "containers": containers, **task}
-    tags = {"prefect.io/flow-run-id": str(run), "attempt": f"{run}-{attempt}", "restarts": str(restarts)}
-    asyncio.run(task_ends.on_stopped({"detail": detail}, tags))
+@pytest.fixture(autouse=True)
+def tidied(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was seen to after the end of a task, with the last state that its run had then."""
+    done: list[Any] = []
+
+    async def release_slots(prefect: FakePrefect, place: task_log.Place) -> int:
+        done.append(("slots", place, *(states[-1].name for states in prefect.states.values())))
+        return 1
+
+    async def end_children(prefect: FakePrefect, run: uuid.UUID) -> int:
+        done.append(("children", run, prefect.last(run).name))
+        return 1
+
+    monkeypatch.setattr(remains, "release_slots", release_slots)
+    monkeypatch.setattr(remains, "end_children", end_children)
+    return done
+
+
+@pytest.fixture
+def stop(prefect: FakePrefect, capacity: Capacity) -> Any:
+    """A function that has the task of a run stop."""
+
+    def stopped(run: uuid.UUID, task: dict[str, Any], restarts: int = 0, attempt: int | None = 0) -> None:
+        described = {"taskArn": ARN, "lastStatus": "STOPPED", "memory": "512", "capacityProviderName": SPOT, **task}
+        tags = {"prefect.io/flow-run-id": str(run), "restarts": str(restarts)}
+        tags |= {} if attempt is None else {"attempt": f"{run}-{attempt}"}
+        asyncio.run(task_ends.settle(prefect, described, tags, capacity))
+
+    return stopped
 
 
 @pytest.mark.parametrize(
     "states",
-    [RUNNING, ("SCHEDULED", "PENDING", "PENDING:Submitting")],
-    ids=["running", "not-yet-running"],
+    [RUNNING, RUNNING[:2], ("SCHEDULED", "PENDING", "PENDING:Submitting")],
+    ids=["running", "pending", "submitting"],
 )
 def test_run_whose_task_died_is_crashed_with_reason_and_last_lines(
-    prefect: FakePrefect, states: tuple[str, ...]
+    prefect: FakePrefect, stop: Any, tidied: list[Any], states: tuple[str, ...]
 ) -> None:
     run = prefect.add(*states)
-    _stopped(run, **KILLED)
+    stop(run, KILLED)
 
-    last = prefect.states[run][-1]
-    assert last.is_crashed()
-    assert "it was killed" in str(last.message)
-    assert [(log["level"], log["flow_run_id"]) for log in prefect.logs] == [
-        (logging.ERROR, str(run)),
-        (logging.INFO, str(run)),
-    ]
-    assert prefect.logs[0]["message"] == last.message
-    assert prefect.logs[1]["message"].endswith("first line\nlast line")
-
-
-@pytest.mark.parametrize("end", ["COMPLETED", "FAILED", "CANCELLED", "PAUSED:Suspended", "SCHEDULED"])
-def test_run_that_ended_or_waits_is_left_alone(prefect: FakePrefect, end: str) -> None:
-    run = prefect.add(*RUNNING, end)
-    _stopped(run, restarts=3, **KILLED)
-
-    assert prefect.names(run) == ["Scheduled", "Pending", "Running", end.partition(":")[2] or end.title()]
-    assert prefect.logs == []
-
-
-def test_run_that_waited_in_its_task_for_its_next_retry_is_crashed(prefect: FakePrefect) -> None:
-    run = prefect.add(
-        *RUNNING, "SCHEDULED:AwaitingRetry", empirical_policy=FlowRunPolicy(retries=2, retry_type="in_process")
+    assert prefect.last(run).is_crashed()
+    assert prefect.last(run).message == (
+        "The task of this run died: it was killed (Essential container in task exited; exit code 137). "
+        "To do: if nobody killed it, give it more memory: job variable memory."
     )
-    _stopped(run, **KILLED)
-
-    assert prefect.states[run][-1].is_crashed()
-
-
-def test_run_that_was_being_cancelled_is_cancelled(prefect: FakePrefect) -> None:
-    run = prefect.add(*RUNNING, "CANCELLING")
-    _stopped(run, restarts=3, **KILLED)
-
-    assert prefect.names(run)[-1] == "Cancelled"
-
-
-def test_deleted_run_is_no_error(prefect: FakePrefect) -> None:
-    _stopped(uuid.uuid4(), **KILLED)
-
-    assert prefect.logs == []
-
-
-def test_late_event_of_an_earlier_attempt_changes_nothing(prefect: FakePrefect) -> None:
-    run = prefect.add(*RUNNING, "CRASHED", "SCHEDULED", "PENDING", "RUNNING")
-    _stopped(run, attempt=0, **KILLED)
-    assert prefect.states[run][-1].is_running()
-
-    _stopped(run, attempt=2, **KILLED)
-    assert prefect.states[run][-1].is_crashed()
-
-
-@pytest.mark.parametrize("states", [RUNNING, (*RUNNING, "CRASHED")], ids=["killed", "said-so-itself"])
-def test_run_that_was_told_to_survive_is_started_again(prefect: FakePrefect, states: tuple[str, ...]) -> None:
-    run = prefect.add(*states)
-    _stopped(run, restarts=1, **SPOT)
-
-    assert prefect.names(run) == ["Scheduled", "Pending", "Running", "Crashed", "AwaitingRestart"]
-    assert prefect.states[run][-1].message == "Restart 1 of 1: AWS took its Spot capacity back."
-
-
-def test_restarts_are_counted(prefect: FakePrefect) -> None:
-    run = prefect.add(*RUNNING, "CRASHED", "SCHEDULED:AwaitingRestart", "PENDING", "RUNNING")
-    _stopped(run, restarts=2, attempt=2, **SPOT)
-
-    assert str(prefect.states[run][-1].message).startswith("Restart 2 of 2")
+    assert [(log["level"], log["flow_run_id"], log["message"]) for log in prefect.logs] == [
+        (logging.ERROR, str(run), prefect.last(run).message),
+        (logging.INFO, str(run), "The last lines that its task wrote:\nfirst line\nlast line"),
+    ]
+    assert prefect.logs[0]["timestamp"] < prefect.logs[1]["timestamp"]
+    assert tidied == [("slots", PLACE, "Crashed"), ("children", run, "Crashed")]
 
 
 @pytest.mark.parametrize(
-    ("task", "before", "why"),
+    ("task", "words"),
     [
-        (PULL, (), "it would end the same way"),
-        (KILLED, ("SCHEDULED:AwaitingRestart",) * 2, "that was restart 2 of 2"),
+        (KILLED, "it was killed"),
+        (OUT_OF_MEMORY, "it needed more memory than the 512 MiB it had"),
+        (SPOT_GONE, "AWS took its Spot capacity back"),
+        ({**_exited(143), **SPOT_GONE}, "AWS took its Spot capacity back"),
+        (_exited(139), "it crashed in native code"),
+        (_exited(143), "it was asked to stop"),
+        ({"stopCode": "Unlisted"}, "ECS no longer lists it, and no stop event was received"),
     ],
-    ids=["hopeless", "used-up"],
+    ids=["killed", "memory", "spot", "spot-143", "native", "asked-to-stop", "unlisted"],
 )
-def test_run_is_not_started_again_for_ever(
-    prefect: FakePrefect, task: dict[str, Any], before: tuple[str, ...], why: str
+@pytest.mark.parametrize("states", [RUNNING, (*RUNNING, "CRASHED")], ids=["killed", "reported"])
+def test_run_whose_task_died_is_restarted(
+    prefect: FakePrefect, stop: Any, task: dict[str, Any], words: str, states: tuple[str, ...]
 ) -> None:
-    run = prefect.add(*before, *RUNNING)
-    _stopped(run, restarts=2, **task)
+    run = prefect.add(*states)
+    stop(run, task, restarts=1)
 
-    assert prefect.states[run][-1].is_crashed()
-    assert prefect.logs[-1]["message"] == f"Not started again: {why}."
+    assert prefect.names(run) == ["Scheduled", "Pending", "Running", "Crashed", "AwaitingRestart"]
+    assert prefect.last(run).message == f"Restart 1 of 1: {words}."
 
 
-def test_two_agents_restart_a_run_once(prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [0, 1, 3, 130], ids=["exit-0", "error", "sys.exit-3", "KeyboardInterrupt"])
+def test_flow_that_ended_its_own_process_is_not_restarted_and_its_log_says_so(
+    prefect: FakePrefect, stop: Any, code: int
+) -> None:
     run = prefect.add(*RUNNING, "CRASHED")
-    before = asyncio.run(prefect.read_flow_run(run)), list(prefect.states[run])
-    _stopped(run, restarts=3, **SPOT)
+    stop(run, _exited(code), restarts=3)
 
-    async def read_before(_: uuid.UUID) -> Any:
-        return before[0]
+    assert prefect.names(run)[-1] == "Crashed"
+    assert prefect.logs[0]["message"].startswith("The task of this run died: the flow ended its own process ")
+    assert (prefect.logs[-1]["level"], prefect.logs[-1]["message"]) == (
+        logging.ERROR,
+        "Not started again: the flow ended its own process (Essential container in task exited; "
+        f"exit code {code}); restarts are for tasks that die.",
+    )
 
-    async def states_before(_: uuid.UUID) -> Any:
-        return before[1]
 
-    monkeypatch.setattr(prefect, "read_flow_run", read_before)
-    monkeypatch.setattr(prefect, "read_flow_run_states", states_before)
-    _stopped(run, restarts=3, **SPOT)
+@pytest.mark.parametrize(
+    ("code", "restarted"), [(0, False), (1, True), (3, True)], ids=["os._exit-0", "error", "os._exit-3"]
+)
+def test_process_that_ended_without_a_word_is_restarted_unless_it_said_that_all_was_well(
+    prefect: FakePrefect, stop: Any, code: int, restarted: bool
+) -> None:
+    run = prefect.add(*RUNNING)
+    stop(run, _exited(code), restarts=3)
+
+    assert prefect.names(run)[3:] == ["Crashed", *(["AwaitingRestart"] if restarted else [])]
+
+
+def test_crash_that_the_agent_reported_itself_is_not_taken_for_the_flows_own(prefect: FakePrefect, stop: Any) -> None:
+    run = prefect.add(*RUNNING, "CRASHED")
+    prefect.states[run][-1].message = f"{causes.DIED}: it ended"
+    stop(run, _exited(1), restarts=1)
+
+    assert prefect.names(run)[-1] == "AwaitingRestart"
+
+
+@pytest.mark.parametrize("task", [BY_HAND, BAD_IMAGE], ids=["by-hand", "bad-image"])
+def test_run_that_would_end_the_same_way_is_not_restarted(
+    prefect: FakePrefect, stop: Any, task: dict[str, Any]
+) -> None:
+    run = prefect.add(*RUNNING)
+    stop(run, task, restarts=2)
+
+    assert prefect.last(run).is_crashed()
+    assert prefect.logs[-1]["message"] == "Not started again: it would end the same way."
+
+
+def test_run_without_restarts_is_crashed_and_its_log_says_no_more(prefect: FakePrefect, stop: Any) -> None:
+    run = prefect.add(*RUNNING)
+    stop(run, KILLED)
+
+    assert prefect.names(run)[-1] == "Crashed"
+    assert len(prefect.logs) == 2
+
+
+def test_restarts_are_counted_until_they_are_used_up(prefect: FakePrefect, stop: Any) -> None:
+    run = prefect.add("SCHEDULED")
+    for attempt in (0, 2, 4):
+        for state in ("PENDING", "RUNNING"):
+            prefect.states[run] += _next(prefect, run, state)
+        stop(run, KILLED, restarts=2, attempt=attempt)
+
+    died = ["Pending", "Running", "Crashed"]
+    assert prefect.names(run) == ["Scheduled", *died, "AwaitingRestart", *died, "AwaitingRestart", *died]
+    messages = [state.message for state in prefect.states[run] if state.name == "AwaitingRestart"]
+    assert messages == ["Restart 1 of 2: it was killed.", "Restart 2 of 2: it was killed."]
+    assert prefect.logs[-1]["message"] == "Not started again: that was restart 2 of 2."
+
+
+def _next(prefect: FakePrefect, run: uuid.UUID, kind: str) -> list[Any]:
+    """A state that a run gets without the agent, a moment after its last one."""
+    moment = prefect.last(run).timestamp + datetime.timedelta(milliseconds=1)
+    return [state.model_copy(update={"timestamp": moment}) for state in states_of(kind)]
+
+
+@pytest.mark.parametrize(
+    ("end", "properties"),
+    [
+        ("COMPLETED", {}),
+        ("FAILED", {}),
+        ("CANCELLED", {}),
+        ("SCHEDULED", {}),
+        ("SCHEDULED:AwaitingRetry", {"empirical_policy": FlowRunPolicy(retry_type="reschedule")}),
+        ("SCHEDULED:AwaitingRestart", {}),
+        ("SCHEDULED:AwaitingCapacity", {}),
+    ],
+)
+def test_run_that_ended_or_needs_no_task_is_left_alone(
+    prefect: FakePrefect, stop: Any, tidied: list[Any], end: str, properties: dict[str, Any]
+) -> None:
+    run = prefect.add(*RUNNING, end, **properties)
+    stop(run, KILLED, restarts=3)
+
+    assert len(prefect.names(run)) == 4
+    assert (prefect.logs, tidied) == ([], [])
+
+
+def test_suspended_run_is_left_alone(prefect: FakePrefect, stop: Any, tidied: list[Any]) -> None:
+    run = prefect.add(*RUNNING, "PAUSED:Suspended")
+    prefect.last(run).state_details = StateDetails(pause_reschedule=True)
+    stop(run, _exited(0), restarts=3)
+
+    assert prefect.names(run)[-1] == "Suspended"
+    assert (prefect.logs, tidied) == ([], [])
+
+
+@pytest.mark.parametrize("state", ["SCHEDULED:AwaitingRetry", "PAUSED:Paused"])
+def test_run_that_waits_in_its_task_is_restarted_when_the_task_dies(
+    prefect: FakePrefect, stop: Any, tidied: list[Any], state: str
+) -> None:
+    run = prefect.add(*RUNNING, state, empirical_policy=IN_PROCESS)
+    prefect.last(run).state_details = StateDetails(pause_reschedule=False)
+    stop(run, KILLED, restarts=1)
+
+    assert prefect.names(run)[4:] == ["Crashed", "AwaitingRestart"]
+    assert [what for what, *_ in tidied] == ["slots", "children"]
+
+
+def test_run_that_was_being_cancelled_is_cancelled_and_tidied_up_after(
+    prefect: FakePrefect, stop: Any, tidied: list[Any]
+) -> None:
+    run = prefect.add(*RUNNING, "CANCELLING")
+    stop(run, BY_HAND, restarts=3)
+
+    assert prefect.names(run)[-1] == "Cancelled"
+    assert prefect.last(run).message == "Its task has stopped."
+    assert tidied == [("slots", PLACE, "Cancelled"), ("children", run, "Cancelled")]
+    assert prefect.logs == []
+
+
+def test_run_whose_task_found_no_room_waits_for_it_in_its_place_and_uses_up_no_restart(
+    prefect: FakePrefect, stop: Any, capacity: Capacity, tidied: list[Any]
+) -> None:
+    run = prefect.add(*RUNNING[:2], expected_start_time=NOW)
+    stop(run, NO_ROOM)
+    last = prefect.last(run)
+
+    assert (last.name, last.is_scheduled()) == ("AwaitingCapacity", True)
+    assert str(last.message).startswith("The run waits for capacity of FARGATE_SPOT since ")
+    assert str(last.message).endswith(": Capacity is unavailable at this time.. It is started when AWS has room.")
+    assert last.state_details.scheduled_time == NOW
+    assert capacity.choose(SPOT, uuid.uuid4()) is None
+    assert capacity.choose(ON_DEMAND, uuid.uuid4()) == ON_DEMAND
+    assert (prefect.logs, tidied) == ([], [])
+
+
+def test_task_without_a_provider_counts_for_on_demand(prefect: FakePrefect, stop: Any, capacity: Capacity) -> None:
+    stop(prefect.add(*RUNNING[:2]), {**NO_ROOM, "capacityProviderName": None})
+
+    assert capacity.choose(ON_DEMAND, uuid.uuid4()) is None
+
+
+def test_two_agents_let_a_run_wait_once(
+    prefect: FakePrefect, stop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prefect.add(*RUNNING[:2])
+    _see_as_before(prefect, run, monkeypatch)
+    stop(run, NO_ROOM)
+    stop(run, NO_ROOM)
+
+    assert prefect.names(run) == ["Scheduled", "Pending", "AwaitingCapacity"]
+
+
+def test_deleted_run_is_no_error(prefect: FakePrefect, stop: Any, tidied: list[Any]) -> None:
+    stop(uuid.uuid4(), KILLED, restarts=1)
+
+    assert (prefect.logs, tidied) == ([], [])
+
+
+def test_late_event_of_an_earlier_attempt_changes_nothing(prefect: FakePrefect, stop: Any, tidied: list[Any]) -> None:
+    run = prefect.add(*RUNNING, "CRASHED", "SCHEDULED", "PENDING", "RUNNING")
+    stop(run, KILLED, attempt=0)
+    assert prefect.last(run).is_running()
+    assert tidied == []
+
+    stop(run, KILLED, attempt=2)
+    assert prefect.last(run).is_crashed()
+
+
+def test_task_without_the_tag_of_its_attempt_is_the_latest_ones(prefect: FakePrefect, stop: Any) -> None:
+    run = prefect.add(*RUNNING)
+    stop(run, KILLED, attempt=None)
+
+    assert prefect.last(run).is_crashed()
+
+
+def _see_as_before(prefect: FakePrefect, run: uuid.UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each agent read the run as it is now, whatever happens to it."""
+    before, states = asyncio.run(prefect.read_flow_run(run)), list(prefect.states[run])
+
+    async def read_flow_run(_: uuid.UUID) -> Any:
+        return before
+
+    async def read_flow_run_states(_: uuid.UUID) -> Any:
+        return states
+
+    monkeypatch.setattr(prefect, "read_flow_run", read_flow_run)
+    monkeypatch.setattr(prefect, "read_flow_run_states", read_flow_run_states)
+
+
+def test_two_agents_restart_a_run_once(
+    prefect: FakePrefect, stop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prefect.add(*RUNNING, "CRASHED")
+    _see_as_before(prefect, run, monkeypatch)
+    stop(run, SPOT_GONE, restarts=3)
+    stop(run, SPOT_GONE, restarts=3)
 
     assert prefect.names(run).count("AwaitingRestart") == 1
 
 
-def test_logs_that_can_not_be_read_don_t_keep_a_run_from_being_crashed(
-    prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
+def test_slots_and_task_runs_are_seen_to_before_the_run_is_restarted(
+    prefect: FakePrefect, stop: Any, tidied: list[Any]
 ) -> None:
-    async def fails(_: Any) -> list[str]:
-        raise ConnectionError("throttled")
-
-    monkeypatch.setattr(task_ends, "_last_lines", fails)
     run = prefect.add(*RUNNING)
-    _stopped(run, restarts=1, **KILLED)
+    stop(run, KILLED, restarts=1)
+
+    assert [state for *_, state in tidied] == ["Crashed", "Crashed"]
+    assert prefect.names(run)[-1] == "AwaitingRestart"
+
+
+async def _fails(*_: Any) -> Any:
+    raise ConnectionError("throttled")
+
+
+async def _hangs(*_: Any) -> Any:
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("how", [_fails, _hangs], ids=["fails", "hangs"])
+@pytest.mark.parametrize("what", [(remains, "release_slots"), (remains, "end_children"), (task_log, "place_of")])
+def test_what_can_not_be_seen_to_does_not_keep_a_run_from_being_restarted(
+    prefect: FakePrefect, stop: Any, tidied: list[Any], monkeypatch: pytest.MonkeyPatch, what: tuple[Any, str], how: Any
+) -> None:
+    monkeypatch.setattr(task_ends, "READ_WITHIN_SECONDS", 0.05)
+    monkeypatch.setattr(*what, how)
+    run = prefect.add(*RUNNING)
+    stop(run, KILLED, restarts=1)
 
     assert prefect.names(run)[-2:] == ["Crashed", "AwaitingRestart"]
-    assert "it was killed" in prefect.logs[0]["message"]
-    assert "throttled" in prefect.logs[1]["message"]
+    assert [each for each, *_ in tidied] == {
+        "release_slots": ["children"],
+        "end_children": ["slots"],
+        "place_of": ["children"],
+    }[what[1]]
 
 
-def test_long_lines_fit_into_one_log_entry(prefect: FakePrefect, lines: list[str]) -> None:
-    lines[:] = ["x" * 100_000 for _ in range(task_ends.LAST_LINES)]
-    _stopped(prefect.add(*RUNNING), **KILLED)
+@pytest.mark.parametrize(
+    ("how", "words"), [(_fails, "(can't be read: ConnectionError: throttled)"), (_hangs, "(can't be read: TimeoutError: )")]
+)
+def test_lines_that_can_not_be_read_don_t_keep_a_run_from_being_restarted(
+    prefect: FakePrefect, stop: Any, monkeypatch: pytest.MonkeyPatch, how: Any, words: str
+) -> None:
+    monkeypatch.setattr(task_ends, "READ_WITHIN_SECONDS", 0.05)
+    monkeypatch.setattr(task_log, "last_lines", how)
+    run = prefect.add(*RUNNING)
+    stop(run, KILLED, restarts=1)
+
+    assert prefect.names(run)[-2:] == ["Crashed", "AwaitingRestart"]
+    assert prefect.logs[1]["message"] == f"The last lines that its task wrote:\n{words}"
+
+
+def test_long_lines_fit_into_one_log_entry(prefect: FakePrefect, stop: Any, lines: list[str]) -> None:
+    lines[:] = ["x" * 100_000 for _ in range(50)]
+    stop(prefect.add(*RUNNING), KILLED)
 
     assert len(prefect.logs[1]["message"]) < 25_000
+    assert prefect.logs[1]["message"].count("\n") == 20
 
 
-def test_observer_calls_ours_in_place_of_upstreams(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        upstream.ecs_observer.event_handlers, "task", list(upstream.ecs_observer.event_handlers["task"])
-    )
-    task_ends.observe()
+def test_task_that_wrote_nothing_has_no_last_lines(prefect: FakePrefect, stop: Any, lines: list[str]) -> None:
+    lines.clear()
+    stop(prefect.add(*RUNNING), KILLED)
 
-    handlers = [each.handler for each in upstream.ecs_observer.event_handlers["task"]]
-    assert upstream.mark_runs_as_crashed not in handlers
-    assert handlers.count(task_ends.on_stopped) == 1
-    assert upstream.deregister_task_definition in handlers
+    assert len(prefect.logs) == 1
+
+
+def _needs(state: str, details: dict[str, Any] | None = None, **properties: Any) -> bool:
+    prefect = FakePrefect()
+    run = prefect.add(state, **properties)
+    prefect.last(run).state_details = StateDetails(**(details or {}))
+    return task_ends.needs_a_task(asyncio.run(prefect.read_flow_run(run)))
+
+
+def test_states_in_which_a_run_needs_a_task() -> None:
+    assert [_needs(state) for state in ("PENDING", "RUNNING", "CANCELLING", "CRASHED")] == [True] * 4
+    assert [_needs(state) for state in ("SCHEDULED", "COMPLETED", "FAILED", "CANCELLED")] == [False] * 4
+    assert _needs("SCHEDULED:AwaitingRetry", empirical_policy=IN_PROCESS)
+    assert not _needs("SCHEDULED:AwaitingRetry", empirical_policy=FlowRunPolicy(retry_type="reschedule"))
+    assert _needs("PAUSED", {"pause_reschedule": False})
+    assert not _needs("PAUSED:Suspended", {"pause_reschedule": True})
