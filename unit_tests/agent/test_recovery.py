@@ -1,50 +1,28 @@
 import asyncio
 import datetime
+import logging
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prefect.client.schemas.objects import FlowRunPolicy, StateDetails
 
-from agent import aws, recovery, task_ends
+from agent import outlived, recovery, remains, task_ends, task_log, unused_definitions
+from agent.capacity import Capacity
+from unit_tests.agent import ecs_fake
+from unit_tests.agent.ecs_fake import CLUSTER, FakeEcs
 from unit_tests.agent.prefect_fake import NOW, TEMPLATE, FakePrefect, states_of
 
-CLUSTER = TEMPLATE["job_configuration"]["cluster"]
+PROJECT = "dev_dataflow_automation"
 STRANDED = ("SCHEDULED", "PENDING:Submitting")
 RUNNING = ("SCHEDULED", "PENDING", "RUNNING")
-
-
-class FakeEcs:
-    """Plays ECS for ListTasks and DescribeTasks."""
-
-    def __init__(self) -> None:
-        self.tasks: dict[str, dict[str, Any]] = {}
-        self.requests: list[tuple[str, Any]] = []
-
-    def start(self, attempt: str, status: str = "RUNNING", seconds_ago: float = 60) -> str:
-        """A task of an attempt; gives what the worker writes into the run."""
-        arn = f"arn:aws:ecs:eu-west-1:123456789012:task/workflows/{len(self.tasks)}"
-        self.tasks[arn] = {
-            "taskArn": arn,
-            "startedBy": attempt.rpartition("-")[0],
-            "lastStatus": status,
-            "stoppedAt": NOW - datetime.timedelta(seconds=seconds_ago),
-            "tags": [{"key": "attempt", "value": attempt}],
-        }
-        return f"{CLUSTER}::{arn}"
-
-    async def list_tasks(self, cluster: str, startedBy: str, desiredStatus: str) -> dict[str, Any]:
-        self.requests.append(("ListTasks", startedBy))
-        of_it = [task for task in self.tasks.values() if task["startedBy"] == startedBy]
-        return {"taskArns": [task["taskArn"] for task in of_it if task["lastStatus"] == desiredStatus]}
-
-    async def describe_tasks(self, cluster: str, tasks: list[str], include: list[str]) -> dict[str, Any]:
-        assert (cluster, include) == (CLUSTER, ["TAGS"])
-        assert 0 < len(tasks) <= 100
-        self.requests.append(("DescribeTasks", tasks))
-        return {"tasks": [self.tasks[arn] for arn in tasks if arn in self.tasks]}
+WAITING_INSIDE = {
+    "retry": (*RUNNING, "SCHEDULED:AwaitingRetry"),
+    "pause": (*RUNNING, "PAUSED:Paused"),
+    "cancelling": (*RUNNING, "CANCELLING"),
+}
 
 
 @pytest.fixture
@@ -53,36 +31,42 @@ def ecs() -> FakeEcs:
 
 
 @pytest.fixture
-def settled(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
-    """Tags of the tasks that were handed to what an event is handed to."""
-    handed: list[dict[str, str]] = []
+def settled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[str, str]]]:
+    """Tasks and tags that were handed to what an event is handed to, which then does nothing."""
+    handed: list[tuple[dict[str, Any], dict[str, str]]] = []
 
-    async def settle(_: Any, task: dict[str, Any], tags: dict[str, str]) -> None:
-        assert tags["attempt"].startswith(task["startedBy"])
-        handed.append(tags)
+    async def settle(_: Any, task: dict[str, Any], tags: dict[str, str], __: Capacity) -> None:
+        handed.append((task, tags))
 
     monkeypatch.setattr(task_ends, "settle", settle)
     return handed
 
 
 @pytest.fixture
-def prefect(monkeypatch: pytest.MonkeyPatch, ecs: FakeEcs, settled: list[dict[str, str]]) -> FakePrefect:
+def prefect(monkeypatch: pytest.MonkeyPatch, ecs: FakeEcs) -> FakePrefect:
     """A Prefect, and a minute since anything happened there."""
     fake = FakePrefect()
 
-    @asynccontextmanager
-    async def client(service: str) -> AsyncIterator[FakeEcs]:
-        assert service == "ecs"
-        yield ecs
+    async def nothing(*_: Any) -> Any:
+        return 0
 
+    async def no_place(_: Any) -> None:
+        return None
+
+    ecs_fake.install(monkeypatch, ecs=ecs)
     monkeypatch.setattr(recovery, "get_client", lambda: fake)
-    monkeypatch.setattr(aws, "client", client)
     monkeypatch.setattr(recovery, "_ago", lambda seconds: NOW + datetime.timedelta(seconds=60 - seconds))
+    monkeypatch.setattr(remains, "end_children", nothing)
+    monkeypatch.setattr(task_log, "place_of", no_place)
     return fake
 
 
+def _agent(starting: Callable[[], Any] = frozenset, waiting: Callable[[], dict[str, int]] = dict) -> recovery.Agent:
+    return recovery.Agent(PROJECT, "me", 10, starting, Capacity(), waiting)
+
+
 def _look(thorough: bool = False, starting: frozenset[uuid.UUID] = frozenset()) -> None:
-    asyncio.run(recovery.look(recovery.Agent("dev_dataflow_automation", "me", 10, lambda: starting), thorough))
+    asyncio.run(recovery.look(_agent(lambda: starting), thorough))
 
 
 def test_run_that_is_pending_without_a_task_is_scheduled_again(prefect: FakePrefect) -> None:
@@ -91,7 +75,7 @@ def test_run_that_is_pending_without_a_task_is_scheduled_again(prefect: FakePref
 
     assert prefect.names(run) == ["Scheduled", "Submitting", "Rescheduled"]
     assert "No ECS task was started" in str(prefect.states[run][-1].message)
-    assert prefect.asked == ["dev_dataflow_automation"]
+    assert prefect.asked == [PROJECT]
 
 
 def test_run_that_is_being_started_is_left_to_whoever_starts_it(
@@ -126,19 +110,23 @@ def test_run_that_has_just_become_pending_is_left_alone(prefect: FakePrefect, mo
     assert prefect.names(run)[-1] == "Submitting"
 
 
-def test_two_agents_schedule_a_stranded_run_once(prefect: FakePrefect) -> None:
+def test_two_agents_schedule_a_stranded_run_once(prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch) -> None:
     run = prefect.add(*STRANDED)
     before = asyncio.run(prefect.read_flow_run(run))
+
+    async def read_before(_: uuid.UUID) -> Any:
+        return before
+
+    async def read_all_before(**_: Any) -> Any:
+        return [before]
+
+    monkeypatch.setattr(prefect, "read_flow_run", read_before)
+    monkeypatch.setattr(prefect, "read_flow_runs", read_all_before)
     _look()
-    asyncio.run(_propose_again(prefect, before))
+    _look()
 
+    assert len(prefect.proposed) == 2
     assert prefect.names(run) == ["Scheduled", "Submitting", "Rescheduled"]
-
-
-async def _propose_again(prefect: FakePrefect, stranded: Any) -> None:
-    """What an agent does that has read the run before the other one changed it."""
-    state = recovery._scheduled_again(stranded.state.id)
-    await prefect.set_flow_run_state(stranded.id, state)
 
 
 @pytest.mark.parametrize("change", ["state", "task"])
@@ -169,65 +157,184 @@ def test_task_that_its_run_does_not_know_of_is_told_to_it(
     known = ecs.start(f"{run}-0")
     _look(thorough=True)
 
-    assert prefect.runs[run].infrastructure_pid == known
+    assert prefect.runs[run].infrastructure_pid == ecs.identifier(known)
     assert len(prefect.names(run)) == len(states)
+
+
+Settled = list[tuple[dict[str, Any], dict[str, str]]]
+
+
+def _wait_inside(prefect: FakePrefect, states: tuple[str, ...], **properties: Any) -> uuid.UUID:
+    """Add a run that has a task, and waits in it if its states say so."""
+    in_process = FlowRunPolicy(retries=2, retry_type="in_process")
+    run = prefect.add(*states, empirical_policy=in_process, **properties)
+    prefect.last(run).state_details = StateDetails(pause_reschedule=False)
+    return run
 
 
 @pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("states", [STRANDED, RUNNING], ids=["pending", "running"])
+@pytest.mark.parametrize(
+    "states", [STRANDED, RUNNING, *WAITING_INSIDE.values()], ids=["pending", "running", *WAITING_INSIDE]
+)
 def test_stopped_task_whose_event_was_lost_is_seen_to(
-    prefect: FakePrefect, ecs: FakeEcs, settled: list[dict[str, str]], states: tuple[str, ...], known: bool
+    prefect: FakePrefect, ecs: FakeEcs, settled: Settled, states: tuple[str, ...], known: bool
 ) -> None:
-    run = prefect.add(*states)
-    task = ecs.start(f"{run}-0", "STOPPED", seconds_ago=0)
+    run = _wait_inside(prefect, states)
+    arn = ecs.start(f"{run}-0", "STOPPED", seconds_ago=0, restarts="2")
     if known:
-        prefect.runs[run].infrastructure_pid = task
+        prefect.runs[run].infrastructure_pid = ecs.identifier(arn)
     _look(thorough=True)
 
-    assert [tags["attempt"] for tags in settled] == [f"{run}-0"]
+    [(task, tags)] = settled
+    assert task["taskArn"] == arn
+    assert tags == {"prefect.io/flow-run-id": str(run), "attempt": f"{run}-0", "restarts": "2"}
     assert len(prefect.names(run)) == len(states)
 
 
+@pytest.mark.parametrize(
+    "states", [RUNNING, *WAITING_INSIDE.values()], ids=["running", *WAITING_INSIDE]
+)
+def test_lost_event_ends_in_what_the_event_would_have_done(
+    prefect: FakePrefect, ecs: FakeEcs, states: tuple[str, ...]
+) -> None:
+    run = _wait_inside(prefect, states)
+    arn = ecs.start(f"{run}-0", "STOPPED", restarts="1")
+    ecs.tasks[arn] |= {"stopCode": "EssentialContainerExited", "containers": [{"name": "workflow", "exitCode": 137}]}
+    _look(thorough=True)
+
+    ends = ["Cancelled"] if states[-1] == "CANCELLING" else ["Crashed", "AwaitingRestart"]
+    assert prefect.names(run)[len(states) :] == ends
+
+
+@pytest.mark.parametrize(
+    ("state", "properties", "details"),
+    [
+        ("SCHEDULED:AwaitingRetry", {"empirical_policy": FlowRunPolicy(retry_type="reschedule")}, {}),
+        ("SCHEDULED", {}, {}),
+        ("SCHEDULED:AwaitingCapacity", {}, {}),
+        ("PAUSED:Suspended", {}, {"pause_reschedule": True}),
+        ("COMPLETED", {}, {}),
+        ("FAILED", {}, {}),
+        ("CRASHED", {}, {}),
+    ],
+)
+def test_run_that_needs_no_task_is_not_looked_at(
+    prefect: FakePrefect,
+    ecs: FakeEcs,
+    settled: Settled,
+    state: str,
+    properties: dict[str, Any],
+    details: dict[str, Any],
+) -> None:
+    run = prefect.add(*RUNNING, state, **properties)
+    prefect.last(run).state_details = StateDetails(**details)
+    ecs.start(f"{run}-0", "STOPPED")
+    _look(thorough=True)
+
+    assert (settled, ecs.requests) == ([], [])
+    assert len(prefect.names(run)) == 4
+
+
+@pytest.mark.parametrize("status", ["STOPPED", "DEPROVISIONING"])
 def test_event_of_a_task_that_has_just_stopped_is_waited_for(
-    prefect: FakePrefect, ecs: FakeEcs, settled: list[dict[str, str]]
+    prefect: FakePrefect, ecs: FakeEcs, settled: Settled, status: str
 ) -> None:
     run = prefect.add(*RUNNING)
-    prefect.runs[run].infrastructure_pid = ecs.start(f"{run}-0", "STOPPED", seconds_ago=-45)
+    prefect.runs[run].infrastructure_pid = ecs.identifier(ecs.start(f"{run}-0", status, seconds_ago=-45))
     _look(thorough=True)
 
     assert settled == []
 
 
+def test_task_that_runs_is_left_alone(prefect: FakePrefect, ecs: FakeEcs, settled: Settled) -> None:
+    run = prefect.add(*RUNNING)
+    prefect.runs[run].infrastructure_pid = ecs.identifier(ecs.start(f"{run}-0"))
+    _look(thorough=True)
+
+    assert (settled, prefect.names(run)) == ([], ["Scheduled", "Pending", "Running"])
+
+
 def test_restarted_run_that_is_stranded_does_not_end_with_the_task_before(
-    prefect: FakePrefect, ecs: FakeEcs, settled: list[dict[str, str]]
+    prefect: FakePrefect, ecs: FakeEcs, settled: Settled
 ) -> None:
     run = prefect.add(*RUNNING, "CRASHED", "SCHEDULED:AwaitingRestart", "PENDING")
-    prefect.runs[run].infrastructure_pid = ecs.start(f"{run}-0", "STOPPED")
+    prefect.runs[run].infrastructure_pid = ecs.identifier(ecs.start(f"{run}-0", "STOPPED"))
     _look(thorough=True)
 
     assert settled == []
     assert prefect.names(run)[-1] == "Rescheduled"
 
 
-def test_run_whose_task_is_forgotten_is_crashed(prefect: FakePrefect) -> None:
-    run = prefect.add(*RUNNING)
-    prefect.runs[run].infrastructure_pid = f"{CLUSTER}::arn:aws:ecs:eu-west-1:123456789012:task/workflows/old"
+GONE = f"{CLUSTER}::arn:aws:ecs:eu-west-1:123456789012:task/workflows/gone"
+
+
+@pytest.mark.parametrize(
+    ("of_run", "of_deployment", "restarted"),
+    [
+        ({}, {}, False),
+        ({}, {"restarts": 2}, True),
+        ({"restarts": 1}, {}, True),
+        ({"restarts": 0}, {"restarts": 2}, False),
+        ({"restarts": None}, {"restarts": None}, False),
+        ({"cpu": 1024}, {"restarts": "2"}, True),
+    ],
+)
+def test_run_whose_task_ecs_no_longer_lists_is_crashed_and_restarted_as_its_job_variables_say(
+    prefect: FakePrefect, of_run: dict[str, Any], of_deployment: dict[str, Any], restarted: bool
+) -> None:
+    deployment = prefect.deploy(**of_deployment)
+    run = prefect.add(*RUNNING, deployment_id=deployment, job_variables=of_run, infrastructure_pid=GONE)
     _look(thorough=True)
 
-    assert prefect.states[run][-1].is_crashed()
+    assert prefect.names(run)[3:] == ["Crashed", *(["AwaitingRestart"] if restarted else [])]
+    assert prefect.states[run][3].message == (
+        "The task of this run died: ECS no longer lists it, and no stop event was received (ECS says no more). "
+        "To do: run it again."
+    )
+
+
+def test_run_without_a_deployment_whose_task_is_gone_is_crashed(prefect: FakePrefect) -> None:
+    run = prefect.add(*RUNNING, deployment_id=None, infrastructure_pid=GONE)
+    _look(thorough=True)
+
+    assert prefect.names(run)[-1] == "Crashed"
+
+
+@pytest.mark.parametrize("waiting", list(WAITING_INSIDE))
+def test_run_that_waited_in_a_task_that_is_gone_goes_on_without_it(prefect: FakePrefect, waiting: str) -> None:
+    states = WAITING_INSIDE[waiting]
+    run = _wait_inside(prefect, states, deployment_id=prefect.deploy(restarts=1), infrastructure_pid=GONE)
+    _look(thorough=True)
+
+    ends = ["Cancelled"] if waiting == "cancelling" else ["Crashed", "AwaitingRestart"]
+    assert prefect.names(run)[len(states) :] == ends
+
+
+def test_pending_run_whose_task_is_gone_is_scheduled_again(prefect: FakePrefect) -> None:
+    run = prefect.add(*STRANDED, infrastructure_pid=GONE)
+    _look(thorough=True)
+
+    assert prefect.names(run)[-1] == "Rescheduled"
 
 
 def test_run_that_somebody_runs_by_hand_is_left_alone(prefect: FakePrefect) -> None:
     run = prefect.add(*RUNNING)
     _look(thorough=True)
 
-    assert prefect.states[run][-1].is_running()
+    assert prefect.last(run).is_running()
+
+
+def test_runs_of_all_pages_are_looked_at(prefect: FakePrefect) -> None:
+    runs = [prefect.add(*STRANDED) for _ in range(450)]
+    _look()
+
+    assert {prefect.names(run)[-1] for run in runs} == {"Rescheduled"}
 
 
 def test_little_is_asked_of_ecs(prefect: FakePrefect, ecs: FakeEcs) -> None:
     for _ in range(250):
         run = prefect.add(*RUNNING)
-        prefect.runs[run].infrastructure_pid = ecs.start(f"{run}-0")
+        prefect.runs[run].infrastructure_pid = ecs.identifier(ecs.start(f"{run}-0"))
     _look()
     assert ecs.requests == []
 
@@ -236,21 +343,83 @@ def test_little_is_asked_of_ecs(prefect: FakePrefect, ecs: FakeEcs) -> None:
     assert len(ecs.requests) == 3
 
 
-def test_looking_goes_on_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[bool] = []
+def test_tasks_that_outlived_their_run_are_stopped_and_unused_definitions_deregistered(
+    prefect: FakePrefect, ecs: FakeEcs
+) -> None:
+    family = "arn:aws:ecs:eu-west-1:123456789012:task-definition/dev_dataflow_automation_workflow_gone:1"
+    ecs.revisions = [family]
+    task = ecs.start(f"{uuid.uuid4()}-0")
+    asyncio.run(recovery.look_at_tasks(_agent()))
 
-    async def fails(_: recovery.Agent, thorough: bool) -> None:
-        looks.append(thorough)
-        if len(looks) == 7:
-            raise asyncio.CancelledError
+    assert ecs.stopped == [task]
+    assert ecs.revisions == []
+
+
+def test_what_the_template_says_is_where_tasks_and_definitions_are_looked_for(
+    prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    async def stop_all(_: Any, tasks: Any) -> None:
+        asked.append(tasks.cluster)
+
+    async def deregister(_: Any, __: Any, project: str, template: Any) -> None:
+        asked.append((project, template))
+
+    monkeypatch.setattr(outlived, "stop_all", stop_all)
+    monkeypatch.setattr(unused_definitions, "deregister", deregister)
+    asyncio.run(recovery.look_at_tasks(_agent()))
+
+    assert asked == [CLUSTER, (PROJECT, TEMPLATE)]
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was looked at, until the thirteenth time; each look fails, and no time passes between them."""
+    looked: list[str] = []
+    pauses: list[float] = []
+
+    async def look(_: recovery.Agent, thorough: bool) -> None:
+        looked.append("all" if thorough else "some")
         raise ConnectionError("Prefect is away")
 
-    async def at_once(_: float) -> None:
-        pass
+    async def look_at_tasks(_: recovery.Agent) -> None:
+        looked.append("tasks")
+        raise ConnectionError("AWS is away")
 
-    monkeypatch.setattr(recovery, "look", fails)
-    monkeypatch.setattr(recovery.asyncio, "sleep", at_once)
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        assert 8 <= seconds <= 12
+        if len(pauses) == 13:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(recovery, "look", look)
+    monkeypatch.setattr(recovery, "look_at_tasks", look_at_tasks)
+    monkeypatch.setattr(recovery.asyncio, "sleep", pause)
+    return looked
+
+
+def _keep_looking(agent: recovery.Agent) -> None:
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(recovery.keep_looking(recovery.Agent("dev", "me", 10, frozenset)))
+        asyncio.run(recovery.keep_looking(agent))
 
-    assert looks == [True, *[False] * 5, True]
+
+def test_looking_goes_on_after_errors(looks: list[str]) -> None:
+    _keep_looking(_agent())
+
+    minute = ["all", "tasks", *["some"] * 5]
+    assert looks == [*minute, *minute, "all", "tasks"]
+
+
+def test_log_says_each_minute_how_many_runs_wait_for_capacity(
+    looks: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery.logger, "propagate", False)
+    monkeypatch.setattr(recovery.logger, "handlers", [caplog.handler])
+    why = "waits for capacity of FARGATE since 2026-01-02 03:04:05 UTC: none"
+    with caplog.at_level(logging.WARNING, logger=recovery.logger.name):
+        _keep_looking(_agent(waiting=lambda: {why: 3}))
+
+    waits = [record.getMessage() for record in caplog.records if "runs wait" in record.getMessage()]
+    assert waits == [f"runs wait for capacity: 3, each {why}"] * looks.count("tasks")
+    assert len(waits) == 3
