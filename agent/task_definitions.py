@@ -120,13 +120,15 @@ class Revisions:
             self._known.pop(content, None)
 
     def _deregister_others(self, ecs: Any, family: str, newest: str) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
         lately = self._clock() - KEPT_SECONDS
         kept = {newest, *(arn for arn, used in list(self._known.values()) if used > lately)}
         try:
             for arn in active_revisions(ecs, family):
                 if arn not in kept:
                     ecs.deregister_task_definition(taskDefinition=arn)
-        except (ecs.exceptions.ClientException, ecs.exceptions.ServerException) as error:
+        except (BotoCoreError, ClientError) as error:
             # The run can start all the same; the next registration tries again.
             logger.warning("revisions of %s that nothing uses stay registered: %s", family, error)
 
