@@ -62,6 +62,7 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     from environments.emulated_rollouts import keep_who_serves
     from environments.emulated_threads import walk_safely
 
+    recorder = Recorder(Path(record) if (record := os.environ.get(FILE_VARIABLE)) else None)
     walk_safely(ecs, sts)
     adapt_tasks(ecs, port, gateway, network)
     answer_as_aws(ecs)
@@ -69,14 +70,14 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     refuse_as_aws(ecs)
     live_as_on_aws(ecs, eventbridge)
     keep_who_serves(ecs)
-    enforce_as_aws_does(ecr, ecs, Recorder(Path(record) if (record := os.environ.get(FILE_VARIABLE)) else None))
+    enforce_as_aws_does(ecr, ecs, recorder)
     remember_availability_zone_rebalancing(ecs)
     forget_receivers(sqs)
     stop_restored_tasks(ecs)
     # Restored services start their tasks at once: what those need must have been restored before.
     ministack._state_map["ecs"] = ministack._state_map.pop("ecs")
     replace_default_egress(ec2)
-    complete_network(ec2)
+    complete_network(ec2, recorder)
     describe_alarms_in_full(cloudwatch)
     config = Config()
     config.bind = [f"fd://{listener.fileno()}" for listener in sockets]

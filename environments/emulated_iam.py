@@ -154,10 +154,10 @@ def allowed(principal: Any, permission: Permission, recorder: Recorder) -> bool:
     return may
 
 
-def first_refused(role_arn: str, permissions: Iterable[Permission]) -> Permission | None:
-    """The first of some permissions that the policies of a role do not allow."""
+def first_refused(role_arn: str, permissions: Iterable[Permission], recorder: Recorder) -> Permission | None:
+    """Return the first of some permissions that the policies of a role do not allow; the decisions are recorded."""
     principal = _role(role_arn)
-    return next((permission for permission in permissions if not allowed(principal, permission)), None)
+    return next((permission for permission in permissions if not allowed(principal, permission, recorder)), None)
 
 
 def service_may_assume(role_arn: str, service: str, source_arn: str) -> bool:

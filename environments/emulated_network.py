@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape
 
 from environments.emulated_iam import first_refused, service_may_assume
 from environments.emulated_permissions import Permission
+from environments.emulated_record import Recorder
 
 CHANGE_SECONDS = 1.0
 """How long a NAT gateway or an interface endpoint is pending or deleting; on AWS it takes a minute or two."""
@@ -31,15 +32,15 @@ Answer = tuple[int, dict[str, str], bytes]
 Action = Callable[[dict[str, Any]], Answer]
 
 
-def complete_network(ec2: Any) -> None:
-    """Replace the actions of the emulator's EC2 module that are told above."""
-    complete_flow_logs(ec2)
+def complete_network(ec2: Any, recorder: Recorder) -> None:
+    """Replace the actions of the emulator's EC2 module that are named above; decisions about roles are recorded."""
+    complete_flow_logs(ec2, recorder)
     complete_nat_gateways(ec2)
     complete_endpoints(ec2)
     refuse_to_remove_what_is_in_use(ec2)
 
 
-def complete_flow_logs(ec2: Any) -> None:
+def complete_flow_logs(ec2: Any, recorder: Recorder) -> None:
     """Keep and describe role, format, interval and tags of a flow log, and whether its role may write the log.
 
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_FlowLog.html
@@ -71,7 +72,7 @@ def complete_flow_logs(ec2: Any) -> None:
                 "logFormat": log.get("LogFormat"),
                 "maxAggregationInterval": log.get("MaxAggregationInterval"),
                 "logGroupName": log.get("LogGroupName"),
-                **_delivery(ec2, log),
+                **_delivery(ec2, log, recorder),
             }
             return match[0] + _xml(told)
 
@@ -80,15 +81,15 @@ def complete_flow_logs(ec2: Any) -> None:
     ec2._ACTION_MAP |= {"CreateFlowLogs": create_in_full, "DescribeFlowLogs": describe_in_full}
 
 
-def _delivery(ec2: Any, log: dict[str, Any]) -> dict[str, str]:
+def _delivery(ec2: Any, log: dict[str, Any], recorder: Recorder) -> dict[str, str]:
     """Whether records arrive in the log group; AWS finds that out when it delivers the first.
 
     https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-iam-role.html
     """
     stream = f"arn:aws:logs:{_place(ec2)}:log-group:{log.get('LogGroupName')}:log-stream:eni-1-all"
     wanted = [Permission(f"logs:{name}", stream) for name in ("CreateLogStream", "DescribeLogStreams", "PutLogEvents")]
-    refused = first_refused(str(log.get("DeliverLogsPermissionArn")), [*wanted, Permission("logs:DescribeLogGroups")])
-    if refused:
+    wanted.append(Permission("logs:DescribeLogGroups"))
+    if first_refused(str(log.get("DeliverLogsPermissionArn")), wanted, recorder):
         return {"deliverLogsStatus": "FAILED", "deliverLogsErrorMessage": "Access error"}
     return {"deliverLogsStatus": "SUCCESS"}
 

@@ -230,8 +230,8 @@ def _roles(environment: Environment) -> list[Document]:
 def _rest(environment: Environment) -> list[Document]:
     name = _Names(environment)
     logs = (
-        "AssociateKmsKey CreateLogGroup DeleteLogGroup DeleteMetricFilter DescribeLogStreams FilterLogEvents GetLogEvents "
-        f"PutMetricFilter PutRetentionPolicy {TAG}"
+        "AssociateKmsKey CreateLogGroup DeleteLogGroup DeleteMetricFilter DescribeLogStreams FilterLogEvents "
+        f"GetLogEvents PutMetricFilter PutRetentionPolicy {TAG}"
     )
     alarms = "DeleteAlarms DisableAlarmActions EnableAlarmActions PutMetricAlarm"
     queues = "CreateQueue DeleteQueue GetQueueUrl SetQueueAttributes TagQueue UntagQueue"

@@ -160,7 +160,7 @@ def test_variables_of_one_run_alone_never_move_so_that_runs_share_a_revision() -
 )
 def test_variables_that_fit_nowhere_never_start(environment: dict[str, str]) -> None:
     with pytest.raises(
-        NeverStartsError, match="its environment variables are too large for AWS: .* of at most 56"
+        NeverStartsError, match=r"its environment variables are too large for AWS: .* of at most 56"
     ) as caught:
         limits.move_to_definition(environment, COMMAND)
 

@@ -208,9 +208,7 @@ def test_messages_are_read_while_others_are_handled_but_thirty_at_a_time(sqs: Fa
     assert sorted(sqs.deleted) == sorted(GOOD)
 
 
-def test_message_stays_hidden_while_it_is_handled_and_no_longer(
-    sqs: FakeSqs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_message_stays_hidden_while_it_is_handled_and_no_longer(sqs: FakeSqs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observer, "EXTEND_EACH_SECONDS", 0.01)
 
     async def slow(_: dict[str, Any]) -> None:

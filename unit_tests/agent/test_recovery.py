@@ -191,9 +191,7 @@ def test_stopped_task_whose_event_was_lost_is_seen_to(
     assert len(prefect.names(run)) == len(states)
 
 
-@pytest.mark.parametrize(
-    "states", [RUNNING, *WAITING_INSIDE.values()], ids=["running", *WAITING_INSIDE]
-)
+@pytest.mark.parametrize("states", [RUNNING, *WAITING_INSIDE.values()], ids=["running", *WAITING_INSIDE])
 def test_lost_event_ends_in_what_the_event_would_have_done(
     prefect: FakePrefect, ecs: FakeEcs, states: tuple[str, ...]
 ) -> None:

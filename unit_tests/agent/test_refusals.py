@@ -34,7 +34,7 @@ def _client_error(code: str, message: str = "", status: int = 400, operation: st
     [
         "Capacity is unavailable at this time. Please try again later or in a different availability zone",
         "You've reached the limit on the number of vCPUs you can run concurrently",
-        "You’ve reached the limit on the number of tasks you can run concurrently",
+        "You\u2019ve reached the limit on the number of tasks you can run concurrently",
         "RESOURCE:CPU",
         "RESOURCE:MEMORY",
         "RESOURCE:ENI",
@@ -86,7 +86,7 @@ def test_answer_without_task_and_without_failure_is_waited_for() -> None:
         ("ClientException", "Tasks provisioning capacity limit exceeded."),
         ("ClientException", "Capacity is unavailable at this time."),
         ("InvalidParameterException", "Insufficient capacity for the requested configuration"),
-        ("ClientException", "You’ve reached the limit on the number of tasks you can run concurrently"),
+        ("ClientException", "You\u2019ve reached the limit on the number of tasks you can run concurrently"),
         ("ClientException", "ElasticNetworkInterface quota exceeded"),
         ("ClientException", "Create Network Interface failed"),
         ("ClientException", "InsufficientFreeAddressesInSubnet"),

@@ -217,7 +217,10 @@ def test_order_of_what_a_user_may_add_makes_no_difference(place: str, name: str,
         ("container", {"environment": [{"name": "A", "value": ""}, CONTAINER["environment"][1]]}),
         ("container", {"environment": CONTAINER["environment"][:1]}),
         ("container", {"secrets": CONTAINER["secrets"][:1]}),
-        ("container", {"mountPoints": [{**CONTAINER["mountPoints"][0], "readOnly": True}, CONTAINER["mountPoints"][1]]}),
+        (
+            "container",
+            {"mountPoints": [{**CONTAINER["mountPoints"][0], "readOnly": True}, CONTAINER["mountPoints"][1]]},
+        ),
         ("container", {"linuxParameters": {"initProcessEnabled": False, "capabilities": {"drop": ["ALL"]}}}),
         ("container", {"linuxParameters": {"initProcessEnabled": True}}),
     ],
@@ -449,9 +452,7 @@ def test_other_errors_of_a_registration_are_left_to_the_caller(
     assert pauses == []
 
 
-@pytest.mark.parametrize(
-    "code", ["ClientException", "ServerException", "ThrottlingException", "AccessDeniedException"]
-)
+@pytest.mark.parametrize("code", ["ClientException", "ServerException", "ThrottlingException", "AccessDeniedException"])
 @pytest.mark.parametrize("operation", ["list_task_definitions", "deregister_task_definition"])
 def test_revision_is_used_though_others_can_not_be_deregistered(
     stubbed: Stubber, code: str, operation: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

@@ -289,9 +289,7 @@ def test_task_without_a_provider_counts_for_on_demand(prefect: FakePrefect, stop
     assert capacity.choose(ON_DEMAND, uuid.uuid4()) is None
 
 
-def test_two_agents_let_a_run_wait_once(
-    prefect: FakePrefect, stop: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_agents_let_a_run_wait_once(prefect: FakePrefect, stop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run = prefect.add(*RUNNING[:2])
     _see_as_before(prefect, run, monkeypatch)
     stop(run, NO_ROOM)
@@ -337,9 +335,7 @@ def _see_as_before(prefect: FakePrefect, run: uuid.UUID, monkeypatch: pytest.Mon
     monkeypatch.setattr(prefect, "read_flow_run_states", read_flow_run_states)
 
 
-def test_two_agents_restart_a_run_once(
-    prefect: FakePrefect, stop: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_agents_restart_a_run_once(prefect: FakePrefect, stop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run = prefect.add(*RUNNING, "CRASHED")
     _see_as_before(prefect, run, monkeypatch)
     stop(run, SPOT_GONE, restarts=3)
@@ -385,7 +381,8 @@ def test_what_can_not_be_seen_to_does_not_keep_a_run_from_being_restarted(
 
 
 @pytest.mark.parametrize(
-    ("how", "words"), [(_fails, "(can't be read: ConnectionError: throttled)"), (_hangs, "(can't be read: TimeoutError: )")]
+    ("how", "words"),
+    [(_fails, "(can't be read: ConnectionError: throttled)"), (_hangs, "(can't be read: TimeoutError: )")],
 )
 def test_lines_that_can_not_be_read_don_t_keep_a_run_from_being_restarted(
     prefect: FakePrefect, stop: Any, monkeypatch: pytest.MonkeyPatch, how: Any, words: str

@@ -12,6 +12,7 @@ from ministack.services import iam
 
 from environments import emulated_network
 from environments.emulated_network import CHANGE_SECONDS, FLOW_LOG_FORMAT, complete_network
+from environments.emulated_record import Recorder
 
 ROLE = "arn:aws:iam::000000000000:role/flow_logs"
 GROUP = "arn:aws:logs:us-east-1:000000000000:log-group:flows"
@@ -47,7 +48,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> Ask:
         monkeypatch.setattr(emulated, store, {})
     monkeypatch.setattr(emulated, "_ACTION_MAP", dict(emulated._ACTION_MAP))
     monkeypatch.setattr(emulated, "_vpce_fields_xml", emulated._vpce_fields_xml)
-    complete_network(emulated)
+    complete_network(emulated, Recorder())
 
     def asked(operation: str, **parameters: str) -> str:
         named = {re.sub(r"_(\d+)", r".\1", name): value for name, value in parameters.items()}
