@@ -41,6 +41,10 @@ def _scarce(sign: str, words: str) -> Cause:
     return Cause(sign, words, "nothing, it is tried again; cancel the run if it should not wait", waits=True)
 
 
+def _lost(sign: str) -> Cause:
+    return Cause(sign, "AWS retired the machine that it ran on", "give its deployment the job variable restarts")
+
+
 CAUSES = (
     Cause(
         "SpotInterruption",
@@ -48,9 +52,15 @@ CAUSES = (
         "give its deployment the job variable restarts, or run it on ecs_fargate",
     ),
     Cause("Unlisted", "ECS no longer lists it, and no stop event was received", "run it again"),
+    # Which stop code this has differs between the pages of AWS.
     Cause(
-        "TerminationNotice", "AWS retired the machine that it ran on", "give its deployment the job variable restarts"
+        "Spot Task was interrupted",
+        "AWS took its Spot capacity back",
+        "give its deployment the job variable restarts, or run it on ecs_fargate",
     ),
+    _lost("TerminationNotice"),
+    _lost("performing maintenance on the underlying infrastructure"),
+    _lost("InfrastructureHealth"),
     Cause("OutOfMemory", "it needed more memory than the {memory} MiB it had", "give it more: job variable memory"),
     _scarce("Capacity is unavailable", "AWS has no capacity for it"),
     _scarce("InsufficientFreeAddresses", "its subnets have no free address"),

@@ -56,7 +56,7 @@ def test_each_digest_that_was_deleted_is_told_once(environment: Environment, mon
 def test_repository_that_is_there_without_a_lifecycle_policy_gets_ours(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _answered(monkeypatch, "repository_exists", "no_lifecycle", "lifecycle_put")
+    _answered(monkeypatch, "repository", "no_lifecycle", "lifecycle_put")
     asked: list[str] = []
     images.client(environment, "ecr").meta.events.register(
         "before-call.ecr.PutLifecyclePolicy", lambda params, **_: asked.append(params["body"].decode())

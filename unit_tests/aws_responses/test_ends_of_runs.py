@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from agent import attempts, aws, recovery, task_ends
+from agent import aws, recovery, remains, task_ends, task_log
+from agent.capacity import Capacity
+from agent.observer import Observer
+from environments.run_terms import ATTEMPT_TAG, RESTARTS_TAG, RUN_TAG
 from unit_tests.agent.prefect_fake import TEMPLATE, FakePrefect
-from unit_tests.aws_responses import body, parsed, stopped_task
+from unit_tests.aws_responses import body, parsed, samples, stopped_task
 
 RUNNING = ("SCHEDULED", "PENDING", "RUNNING")
 WORDS = "needed more memory than the 512 MiB it had (Essential container in task exited; OutOfMemoryError"
@@ -21,8 +24,13 @@ WORDS = "needed more memory than the 512 MiB it had (Essential container in task
 @pytest.fixture
 def prefect(monkeypatch: pytest.MonkeyPatch) -> FakePrefect:
     fake = FakePrefect()
-    monkeypatch.setattr(task_ends, "get_client", lambda: fake)
     monkeypatch.setattr(recovery, "get_client", lambda: fake)
+
+    async def nothing(*_: Any) -> int:
+        return 0
+
+    monkeypatch.setattr(remains, "release_slots", nothing)
+    monkeypatch.setattr(remains, "end_children", nothing)
     return fake
 
 
@@ -45,36 +53,28 @@ def read_from(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         return ["the last line"]
 
     monkeypatch.setattr(aws, "client", client)
-    monkeypatch.setattr(task_ends, "fetch_cloudwatch_logs", fetch)
+    monkeypatch.setattr(task_log, "fetch_cloudwatch_logs", fetch)
     return places
 
 
 def _tags(run: object) -> dict[str, str]:
-    return {task_ends.RUN_TAG: str(run), attempts.TAG: f"{run}-0", task_ends.RESTARTS_TAG: "0"}
+    return {RUN_TAG: str(run), ATTEMPT_TAG: f"{run}-0", RESTARTS_TAG: "0"}
 
 
-def _event(source: str) -> dict[str, Any]:
-    if source == "sqs":
-        received = parsed("sqs", "ReceiveMessage", body("sqs", "received"))
-        event = json.loads(received["Messages"][0]["Body"])
-    else:
-        event = body("ecs_task_state_change_events", "stopped")
-    assert isinstance(event, dict)
-    return event
+def _settle(prefect: FakePrefect, task: dict[str, Any], run: object) -> None:
+    asyncio.run(task_ends.settle(prefect, task, _tags(run), Capacity()))
 
 
-@pytest.mark.parametrize("source", ["event", "sqs"])
 def test_run_whose_task_stopped_is_crashed_with_all_that_the_event_says(
-    source: str, prefect: FakePrefect, read_from: list[tuple[str, str]]
+    prefect: FakePrefect, read_from: list[tuple[str, str]]
 ) -> None:
-    run, event = prefect.add(*RUNNING), _event(source)
-    asyncio.run(task_ends.on_stopped(event, _tags(run)))
+    run, task = prefect.add(*RUNNING), body("ecs_task_state_change_events", "stopped")["detail"]
+    _settle(prefect, task, run)
     last = prefect.states[run][-1]
-    task_id = event["detail"]["taskArn"].rpartition("/")[2]
 
     assert last.is_crashed()
     assert WORDS in str(last.message)
-    assert read_from == [("dev_workflows", f"etl/workflow/{task_id}")]
+    assert read_from == [("dev_workflows", f"etl/workflow/{task['taskArn'].rpartition('/')[2]}")]
     assert "the last line" in prefect.logs[-1]["message"]
 
 
@@ -82,11 +82,48 @@ def test_a_described_task_ends_its_run_as_its_event_does(
     prefect: FakePrefect, read_from: list[tuple[str, str]]
 ) -> None:
     by_event, described = prefect.add(*RUNNING), prefect.add(*RUNNING)
-    asyncio.run(task_ends.on_stopped(_event("event"), _tags(by_event)))
-    asyncio.run(task_ends.settle(prefect, stopped_task("out_of_memory"), _tags(described)))
+    _settle(prefect, body("ecs_task_state_change_events", "stopped")["detail"], by_event)
+    _settle(prefect, stopped_task("out_of_memory"), described)
 
     assert prefect.states[described][-1].message == prefect.states[by_event][-1].message
     assert len(set(read_from)) == 1
+
+
+@pytest.mark.parametrize("case", ["no_capacity", "no_network_interface"])
+def test_run_whose_task_found_no_capacity_waits(
+    case: str, prefect: FakePrefect, read_from: list[tuple[str, str]]
+) -> None:
+    run = prefect.add("SCHEDULED", "PENDING")
+    _settle(prefect, stopped_task(case), run)
+
+    assert prefect.states[run][-1].is_scheduled()
+
+
+def test_observer_hands_over_the_event_in_a_message_and_deletes_it() -> None:
+    answers = [parsed("sqs", "ReceiveMessage", body("sqs", case)) for case in ("received", "received_nothing")]
+    handed, deleted = [], []
+
+    async def handle(event: dict[str, Any]) -> None:
+        handed.append(event)
+
+    async def receive_message(**_: Any) -> dict[str, Any]:
+        return answers.pop(0)
+
+    async def delete_message(QueueUrl: str, ReceiptHandle: str) -> None:
+        deleted.append(ReceiptHandle)
+
+    async def read_twice() -> None:
+        observer = Observer("queue", handle)
+        sqs = SimpleNamespace(receive_message=receive_message, delete_message=delete_message)
+        await observer._read(sqs, "url")
+        await observer._read(sqs, "url")
+        await asyncio.gather(*observer._handling)
+
+    asyncio.run(read_twice())
+    message = samples("sqs")["received"]["response"]["Messages"][0]
+
+    assert handed == [json.loads(message["Body"])]
+    assert deleted == [message["ReceiptHandle"]]
 
 
 class Ecs:
@@ -115,7 +152,8 @@ def _look(prefect: FakePrefect, answer: dict[str, Any], monkeypatch: pytest.Monk
 
     monkeypatch.setattr(aws, "client", client)
     monkeypatch.setattr(recovery, "_ago", lambda _: datetime.datetime(2026, 2, 1, tzinfo=datetime.UTC))
-    asyncio.run(recovery.look(recovery.Agent("dev_dataflow_automation", "me", 10, frozenset), thorough=True))
+    looking = recovery.Agent("dev_dataflow_automation", "me", 10, frozenset, Capacity(), dict)
+    asyncio.run(recovery.look(looking, thorough=True))
     return run
 
 
@@ -126,10 +164,7 @@ def test_run_of_a_running_task_goes_on(prefect: FakePrefect, monkeypatch: pytest
 
 def test_run_of_a_task_that_ecs_forgot_is_crashed(prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch) -> None:
     run = _look(prefect, parsed("ecs", "DescribeTasks", body("ecs_describe_tasks", "missing")), monkeypatch)
-    last = prefect.states[run][-1]
-
-    assert last.is_crashed()
-    assert last.message == recovery.GONE
+    assert prefect.states[run][-1].is_crashed()
 
 
 def test_run_of_a_stopped_task_is_handed_to_what_its_event_is_handed_to(
@@ -137,11 +172,10 @@ def test_run_of_a_stopped_task_is_handed_to_what_its_event_is_handed_to(
 ) -> None:
     handed: list[tuple[Any, dict[str, str]]] = []
 
-    async def settle(_: Any, task: dict[str, Any], tags: dict[str, str]) -> None:
+    async def settle(_: Any, task: dict[str, Any], tags: dict[str, str], __: Capacity) -> None:
         handed.append((task["stopCode"], tags))
 
     monkeypatch.setattr(task_ends, "settle", settle)
-    answer = {"tasks": [stopped_task("spot")], "failures": []}
-    run = _look(prefect, answer, monkeypatch)
+    run = _look(prefect, {"tasks": [stopped_task("spot")], "failures": []}, monkeypatch)
 
     assert handed == [("SpotInterruption", _tags(run))]

@@ -1,12 +1,48 @@
-"""What the agent makes of AWS's answers to RunTask."""
+"""What the agent makes of AWS's answers to RunTask and RegisterTaskDefinition."""
 
 import pytest
 
+from agent import refusals
 from agent.worker import Agent
 from unit_tests import aws_responses
 from unit_tests.aws_responses import body, samples
 
 REQUEST = {"cluster": "arn:aws:ecs:us-west-2:111122223333:cluster/workflows", "taskDefinition": "etl:1"}
+WAITS, ASKS_AGAIN, NEVER, STALE = (
+    refusals.RefusedError,
+    refusals.NoAnswerError,
+    refusals.NeverStartsError,
+    refusals.StaleError,
+)
+FAILURES = {
+    "fargate_capacity": WAITS,
+    "vcpu_quota": WAITS,
+    "task_quota": WAITS,
+    "fargate_spot": WAITS,
+    "cpu": WAITS,
+    "memory": WAITS,
+    "eni": WAITS,
+    "agent": WAITS,
+    "location": NEVER,
+    "attribute": NEVER,
+}
+ERRORS = {
+    "throttled": WAITS,
+    "provisioning_limit": WAITS,
+    "server": ASKS_AGAIN,
+    "inactive": STALE,
+    "unknown_definition": refusals.NotYetKnownError,
+    "unknown_cluster": NEVER,
+    "overrides": NEVER,
+    "unknown_container": NEVER,
+    "role": NEVER,
+    "concurrent_registration": WAITS,
+    "size": NEVER,
+    "cpu": NEVER,
+    "invalid_role": NEVER,
+    "too_long": NEVER,
+}
+"""For each sample what the run does: wait, be tried again, or end."""
 
 
 @pytest.fixture
@@ -33,20 +69,24 @@ def test_task_that_was_started_with_this_token_before_is_the_one(agent: Agent) -
 
 
 @pytest.mark.parametrize("case", samples("ecs_run_task_failures"))
-def test_task_that_was_not_started_is_told_with_the_reason(case: str, agent: Agent) -> None:
+def test_failures_say_whether_the_run_waits(case: str, agent: Agent) -> None:
     ecs = aws_responses.client("ecs", samples("ecs_run_task_failures")[case])
     (failure,) = body("ecs_run_task_failures", case)["failures"]
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(FAILURES[case], match=failure["reason"]):
         agent._create_task_run(ecs, REQUEST)
-    assert failure["reason"] in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [name for name, sample in samples("ecs_errors").items() if sample["operation"] == "RunTask" and name != "token"],
-)
-def test_error_of_aws_is_told_in_its_words(case: str, agent: Agent) -> None:
-    ecs = aws_responses.client("ecs", samples("ecs_errors")[case])
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_say_whether_the_run_waits(case: str) -> None:
+    sample = samples("ecs_errors")[case]
+    ecs = aws_responses.client("ecs", sample)
+    request = (
+        REQUEST if sample["operation"] == "RunTask" else samples("ecs_describe_task_definition")["minimal"]["request"]
+    )
+    call = ecs.run_task if sample["operation"] == "RunTask" else ecs.register_task_definition
     with pytest.raises(ecs.exceptions.ClientError) as caught:
-        agent._create_task_run(ecs, REQUEST)
-    assert body("ecs_errors", case)["message"] in str(caught.value)
+        call(**request)
+    meaning = refusals.of_error(caught.value)
+
+    assert type(meaning) is ERRORS[case]
+    assert sample["response"]["message"] in str(meaning)

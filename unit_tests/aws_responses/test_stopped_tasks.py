@@ -20,19 +20,19 @@ CAUSES = {
     "out_of_memory": ("it needed more memory than the 512 MiB it had", True),
     "spot": ("AWS took its Spot capacity back", True),
     "spot_killed": ("AWS took its Spot capacity back", True),
-    "spot_notice": ("it was asked to stop", True),
+    "spot_notice": ("AWS took its Spot capacity back", True),
     "by_hand": ("it was stopped by hand", False),
     "by_hand_with_reason": ("it was stopped by hand", False),
     "service_scaled": ("it was asked to stop", True),
     "service_unhealthy": ("it was asked to stop", True),
-    "host_retired": ("it was asked to stop", True),
-    "infrastructure": ("it was killed", True),
+    "host_retired": ("AWS retired the machine that it ran on", True),
+    "infrastructure": ("AWS retired the machine that it ran on", True),
     "image_missing": ("its image can't be pulled", False),
     "secret_denied": ("ECS could not prepare it: its network, secrets or logs", False),
     "log_group_missing": ("ECS could not prepare it: its network, secrets or logs", False),
     "command_missing": ("its container can't be started", False),
-    "no_capacity": ("ECS could not start it", True),
-    "no_network_interface": ("ECS could not start it", True),
+    "no_capacity": ("AWS has no capacity for it", True),
+    "no_network_interface": ("AWS did not provide its network interface in time", True),
     "no_instance_cpu": ("ECS could not start it", True),
     "agent_disconnected": ("ECS could not start it", True),
 }
@@ -145,7 +145,7 @@ def test_status_shows_runs_whose_task_is_gone(
 ) -> None:
     run = _run(samples("ecs_describe_tasks")["running"]["response"]["tasks"][0]["taskArn"])
     monkeypatch.setattr(run_health, "client", lambda *_: aws_responses.client("ecs", answer()))
-    monkeypatch.setattr(run_health, "_read", lambda _, state: [run] if state == "RUNNING" else [])
+    monkeypatch.setattr(run_health, "_read", lambda _, state: [run] if state["type"]["any_"] == ["RUNNING"] else [])
     if not stuck:
         assert run_health.stuck(environment) == "none"
         return
