@@ -92,14 +92,21 @@ def test_functional(session: nox.Session) -> None:
 
 @nox.session
 def reliability(session: nox.Session) -> None:
-    """Inject every fault as often as docs/reliability.md says, and write its table."""
+    """Inject every fault as often as docs/reliability.md says, and write its table; `-- -k name` only some of them."""
     records = ROOT / ".local" / "reliability.jsonl"
     records.parent.mkdir(exist_ok=True)
     records.unlink(missing_ok=True)
     options = ["-m", "reliability", "--full", f"--faults={records}", "--timeout=3600", "--verbose", *session.posargs]
     command = [sys.executable, "-m", "pytest", "functional_tests", *options]
     session.run(*command, external=True, interrupt_timeout=TEARDOWN_SECONDS)
-    run(session, "functional_tests.faults", str(records), "docs/reliability.md")
+    # Only some of the tests: the rows of the others stay as they are.
+    run(
+        session,
+        "functional_tests.faults",
+        str(records),
+        "docs/reliability.md",
+        *(["--keep"] if session.posargs else []),
+    )
 
 
 @nox.session

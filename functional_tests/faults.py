@@ -3,7 +3,9 @@
 A test that injects a fault records the outcome with the fixture `faults`. `nox -s reliability` runs these tests at full
 size and has this module write what they recorded into the table of docs/reliability.md:
 
-    python -m functional_tests.faults RECORDS PAGE
+    python -m functional_tests.faults RECORDS PAGE [--keep]
+
+With --keep the rows of faults that were not injected this time stay as they are.
 """
 
 import dataclasses
@@ -16,6 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from environments import markdown
+
+HEADER = ("fault", "injected", "lost", "recovery: median", "worst")
+KEEP = "--keep"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +63,20 @@ class Faults:
         return fault
 
 
-def table(faults: Sequence[Fault], cores: int, memory_gib: float) -> str:
-    """The faults as a table in Markdown, with the machine that they were injected on."""
-    header = ("fault", "injected", "lost", "recovery: median", "worst")
+def table(faults: Sequence[Fault], cores: int, memory_gib: float, page: str = "") -> str:
+    """Return the faults as a table in Markdown, with the machine that they were injected on.
+
+    Args:
+        faults: that were injected.
+        cores: of the machine.
+        memory_gib: of the machine, in GiB.
+        page: a page that has such a table already; its rows of other faults are kept, in their places.
+    """
+    cells = {fault.name: fault.cells for fault in faults}
+    before = [tuple(line.strip("| ").split(" | ")) for line in page.splitlines() if line.startswith("| ")]
+    kept = [cells.pop(row[0], row) for row in before if len(row) == len(HEADER) and row != HEADER and "---" not in row]
     machine_line = f"{machine.system()} {machine.machine()}, {cores} cores, {memory_gib:.0f} GiB."
-    return f"{markdown.table(header, [fault.cells for fault in faults])}\n\n{machine_line}"
+    return f"{markdown.table(HEADER, [*kept, *cells.values()])}\n\n{machine_line}"
 
 
 def read(records: Path) -> list[Fault]:
@@ -84,10 +98,13 @@ def main() -> int:
     """Write the recorded faults into a page; 1 when one of them lost something."""
     import psutil
 
-    records, page = Path(sys.argv[1]), Path(sys.argv[2])
-    faults = read(records)
-    content = table(faults, os.cpu_count() or 1, psutil.virtual_memory().total / 2**30)
-    page.write_text(markdown.fill(page.read_text(encoding="utf-8"), content), encoding="utf-8")
+    records, page, *keep = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]
+    faults, text = read(records), page.read_text(encoding="utf-8")
+    generated = text.partition(markdown.BEGIN)[2].partition(markdown.END)[0]
+    content = table(
+        faults, os.cpu_count() or 1, psutil.virtual_memory().total / 2**30, generated if keep == [KEEP] else ""
+    )
+    page.write_text(markdown.fill(text, content), encoding="utf-8")
     print(content)
     return 1 if any(fault.lost for fault in faults) else 0
 

@@ -39,3 +39,17 @@ def test_a_loss_fails_the_session(tmp_path: Path, lost: int, code: int, monkeypa
     monkeypatch.setattr("sys.argv", ["faults", str(records), str(page)])
     assert faults.main() == code
     assert "| agent killed | 10 |" in page.read_text()
+
+
+def test_rows_of_faults_that_were_not_injected_this_time_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, page = tmp_path / "records", tmp_path / "page"
+    old = [Fault("agent killed", 10, 0, (3.0,)), Fault("a knock", 5, 0), Fault("storm", 1, 0)]
+    page.write_text(f"before\n{BEGIN}\n{faults.table(old, 2, 24)}\n{END}\nafter")
+    Faults(records).record("a knock", 7, 0, [1.0])
+    Faults(records).record("new", 1, 0)
+    monkeypatch.setattr("sys.argv", ["faults", str(records), str(page), "--keep"])
+    assert faults.main() == 0
+    names = [line.split(" | ")[:2] for line in page.read_text().splitlines() if line.startswith("| ")][2:]
+    assert names == [["| agent killed", "10"], ["| a knock", "7"], ["| storm", "1"], ["| new", "1"]]
