@@ -10,6 +10,7 @@ from environments import console
 from environments.errors import PlatformError
 from environments.prefect_api import prefect_client
 from environments.printable import hanging
+from environments.run_terms import AWAITING_CAPACITY, AWAITING_RESTART, NOT_RESTARTED
 from environments.settings import Environment
 from register_action import registered
 from register_action.parameters import fitted, unknown
@@ -20,9 +21,6 @@ POLL_SECONDS = 1.0
 HINT_AFTER_SECONDS = 30.0
 RESTARTED_WITHIN_SECONDS = 60.0
 """Within this the agent starts a run again that crashed, if it does; on Fargate it may know after half of it."""
-AWAITING_RESTART = "AwaitingRestart"
-NOT_AGAIN = "Not started again"
-"""What the agent calls a run's state, and writes to a run's log, when it has decided."""
 LEFT = 19
 """How far the time and the level of a line reach."""
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
@@ -131,7 +129,7 @@ def _follow(environment: Environment, run_id: UUID) -> bool:
             run = client.read_flow_run(run_id)
             state, lines = run.state, _print_logs(client, run_id, printed)
             printed += len(lines)
-            decided |= any(line.message.startswith(NOT_AGAIN) for line in lines)
+            decided |= any(line.message.startswith(NOT_RESTARTED) for line in lines)
             if state and state.name != shown:
                 shown, restarted_until = state.name, 0.0
                 _print_state(state)
@@ -145,7 +143,8 @@ def _follow(environment: Environment, run_id: UUID) -> bool:
                     printed += len(lines)
                     time.sleep(POLL_SECONDS)
                 return bool(state.is_completed())
-            if state and state.is_scheduled() and time.monotonic() > hint_at:
+            untaken = state and state.is_scheduled() and state.name != AWAITING_CAPACITY
+            if untaken and time.monotonic() > hint_at:
                 console.say(f"no agent has taken it yet; invoke status --env {environment.name} tells why", "yellow")
                 hint_at = float("inf")
             time.sleep(POLL_SECONDS)

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from agent import attempts, task_ends
+from environments import run_terms
 from environments.errors import PlatformError
 from environments.settings import EXECUTION_ENVIRONMENTS, Environment
 from register_action import runs
@@ -241,7 +241,7 @@ def follow(environment: Environment, of_flows: Runs, monkeypatch: pytest.MonkeyP
     of_flows.past = []
     of_flows.states = [
         State(type=StateType.SCHEDULED, name=state, timestamp=DAY)
-        if state == attempts.AWAITING_RESTART
+        if state == run_terms.AWAITING_RESTART
         else State(type=StateType[state], timestamp=DAY, message=why.get(state))
         for state in states
     ]
@@ -268,7 +268,7 @@ def test_run_is_followed_to_its_end_each_state_and_line_once(
 def test_run_that_crashes_is_followed_until_it_was_started_again(
     environment: Environment, of_flows: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lived = ("RUNNING", "CRASHED", "CRASHED", attempts.AWAITING_RESTART, "RUNNING")
+    lived = ("RUNNING", "CRASHED", "CRASHED", run_terms.AWAITING_RESTART, "RUNNING")
     begin = time.monotonic()
 
     assert follow(environment, of_flows, monkeypatch, *lived, "COMPLETED")
@@ -280,7 +280,7 @@ def test_run_that_crashes_is_followed_until_it_was_started_again(
 def test_crashed_run_has_ended_when_the_agent_says_so_or_nothing_in_time(
     environment: Environment, of_flows: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = f"{task_ends.NOT_AGAIN}: it would end the same way."
+    words = f"{run_terms.NOT_RESTARTED}: it would end the same way."
     of_flows.lines = [types.SimpleNamespace(level=40, message=words, timestamp=DAY)]
     assert not follow(environment, of_flows, monkeypatch, "RUNNING", "CRASHED")
 
@@ -296,10 +296,6 @@ def test_crashed_run_that_may_not_start_again_has_ended_at_once(
 
     assert not follow(environment, of_flows, monkeypatch, "CRASHED", "RUNNING")
     assert "started again" not in capsys.readouterr().out
-
-
-def test_the_agents_words_are_known_to_those_who_follow_its_runs() -> None:
-    assert (runs.NOT_AGAIN, runs.AWAITING_RESTART) == (task_ends.NOT_AGAIN, attempts.AWAITING_RESTART)
 
 
 def test_run_that_was_deleted_is_followed_no_more(
