@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.image import RUNS_INSIDE
+from agent.image import RUNS_INSIDE, SHARED
 from environments.settings import ROOT
 
 FLOORS = {
@@ -21,10 +21,14 @@ OURS = {*FLOORS, "tasks"}
 IN_AN_IMAGE = {
     "agent/start_agent.py": set[str](),
     **{
-        f"agent/{module}.py": {"agent", "aiobotocore", "anyio", "prefect", "prefect_aws", "pydantic"}
+        f"agent/{module}.py": {
+            *("agent", "environments"),
+            *("aiobotocore", "anyio", "botocore", "httpx", "prefect", "prefect_aws", "pydantic"),
+        }
         for module in RUNS_INSIDE
         if module not in ("__init__", "start_agent")
     },
+    **{f"environments/{module}.py": set[str]() for module in SHARED},
     "register_action/describe_flows.py": {"prefect"},
 }
 SUPPRESSION = re.compile(
@@ -56,6 +60,15 @@ def _modules(file: Path) -> set[str]:
     return names
 
 
+def _our_files(file: Path) -> set[str]:
+    """Our files that a file imports, inside functions too; a package's own names are its modules."""
+    names = _modules(file) - OURS
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module in OURS:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.split(".")[0] in OURS}
+
+
 def _pins(lock: Path) -> dict[str, str]:
     found = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
     return {name.lower(): version for name, version in found}
@@ -73,6 +86,13 @@ def test_floor_stands_only_on_those_below(floor: str) -> None:
 @pytest.mark.parametrize("name", sorted(IN_AN_IMAGE))
 def test_what_runs_inside_an_image_imports_only_what_is_there(name: str) -> None:
     assert _imports(ROOT / name) - sys.stdlib_module_names <= IN_AN_IMAGE[name]
+
+
+@pytest.mark.parametrize("module", sorted({*RUNS_INSIDE} - {"__init__"}))
+def test_what_runs_inside_the_agents_image_imports_only_those_of_our_files_that_are_there(module: str) -> None:
+    there = {f"agent.{name}" for name in RUNS_INSIDE} | {f"environments.{name}" for name in SHARED}
+
+    assert _our_files(ROOT / "agent" / f"{module}.py") <= there
 
 
 @pytest.mark.parametrize("module", RUNS_INSIDE)

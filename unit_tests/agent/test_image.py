@@ -20,11 +20,34 @@ def test_all_environments_run_the_same_image(environment: Environment, local: En
     assert image.name(environment).tag == image.name(local).tag
 
 
-def test_everything_the_dockerfile_copies_counts_for_the_tag() -> None:
-    copied = re.findall(r"^COPY (?!--from)(\S+) ", (ROOT / "agent" / "Dockerfile").read_text(), re.MULTILINE)
+def _copied() -> dict[str, list[str]]:
+    """What the Dockerfile copies from this checkout, by where to."""
+    text = (ROOT / "agent" / "Dockerfile").read_text().replace("\\\n", " ")
+    copies: dict[str, list[str]] = {}
+    for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE):
+        *files, target = line.split()
+        copies.setdefault(target, []).extend(files)
+    return copies
 
-    assert set(copied) <= set(image.FILES)
-    assert "agent/Dockerfile" in image.FILES
+
+def test_everything_the_dockerfile_copies_counts_for_the_tag_and_nothing_else() -> None:
+    copied = [file for files in _copied().values() for file in files]
+
+    assert sorted(["agent/Dockerfile", *copied]) == sorted(image.FILES)
+
+
+def test_modules_are_where_others_import_them_from() -> None:
+    copied = _copied()
+    agent = [f"agent/{module}.py" for module in image.RUNS_INSIDE if module != "run_workflow"]
+
+    assert copied["/opt/platform/agent/"] == sorted(agent)
+    assert copied["/opt/platform/environments/"] == [f"environments/{module}.py" for module in image.SHARED]
+    assert copied["/opt/platform/bin/prefect"] == ["agent/run_workflow.py"]
+
+
+def test_modules_are_listed_once_and_are_there() -> None:
+    assert len(set(image.FILES)) == len(image.FILES)
+    assert [file for file in image.FILES if not (ROOT / file).is_file()] == []
 
 
 @pytest.mark.parametrize("changed", image.FILES)

@@ -15,7 +15,7 @@ from agent import project
 from agent.project import base_job_template
 from environments.errors import PlatformError
 from environments.prefect_rest import NotThereError
-from environments.settings import EXECUTION_ENVIRONMENTS, ROOT, Environment
+from environments.settings import EXECUTION_ENVIRONMENTS, MOST_RESTARTS, ROOT, Environment
 from infra.images import Image
 from infra.terraform import Outputs
 from unit_tests.conftest import PREFECT_CLOUD
@@ -36,11 +36,12 @@ def template(environment: Environment, outputs: Outputs, monkeypatch: pytest.Mon
 def _render(template: dict[str, Any], **values: Any) -> Any:
     """Fill the template as the worker does."""
     from prefect.client.orchestration import PrefectClient
-    from prefect_aws.workers.ecs_worker import ECSJobConfiguration
+
+    from agent.worker import JobConfiguration
 
     async def render() -> Any:
         client = PrefectClient("http://127.0.0.1:9/api")  # is there to be handed over; nothing is asked
-        return await ECSJobConfiguration.from_template_and_values(template, values, client=client)
+        return await JobConfiguration.from_template_and_values(template, values, client=client)
 
     return asyncio.run(render())
 
@@ -121,7 +122,11 @@ def test_worker_takes_the_template_with_its_defaults(
     task, [container] = rendered.task_definition, rendered.task_definition["containerDefinitions"]
 
     assert rendered.cluster == rendered.task_run_request["cluster"] == outputs.workflows_cluster_arn
-    assert (task["cpu"], task["memory"]) == (environment.workflow_cpu, environment.workflow_memory)
+    size = (str(environment.workflow_cpu), str(environment.workflow_memory))
+    assert (task["cpu"], task["memory"]) == size
+    overrides = rendered.task_run_request["overrides"]
+    assert (str(overrides["cpu"]), str(overrides["memory"])) == size
+    assert rendered.restarts == 0
     assert (task["executionRoleArn"], task["taskRoleArn"]) == (
         outputs.workflow_execution_role_arn,
         outputs.workflow_task_role_arn,
@@ -149,12 +154,44 @@ def test_what_a_deployment_chooses_arrives_in_the_task(template: dict[str, Any])
     task, [container] = rendered.task_definition, rendered.task_definition["containerDefinitions"]
     [override] = rendered.task_run_request["overrides"]["containerOverrides"]
 
-    assert (task["cpu"], task["memory"], container["image"]) == (1024, 4096, "registry/sales@sha256:1")
+    assert container["image"] == "registry/sales@sha256:1"
     assert task["family"] == "dev_dataflow_automation_workflow_sales"
     assert container["logConfiguration"]["options"]["awslogs-stream-prefix"] == "sales"
     assert rendered.task_run_request["capacityProviderStrategy"][0]["capacityProvider"] == "FARGATE_SPOT"
     assert rendered.env["A"] == "b"
     assert override["environment"] == {"A": "b"}
+    assert override["command"] == "python -m prefect.engine"
+
+
+def test_runs_of_any_size_and_command_and_with_any_variables_share_one_task_definition(
+    template: dict[str, Any], environment: Environment
+) -> None:
+    usual, other = _render(template), _render(template, cpu=1024, memory=4096, command="other", env={"A": "b"})
+    overrides = other.task_run_request["overrides"]
+
+    assert usual.task_definition == other.task_definition
+    assert (usual.task_definition["cpu"], usual.task_definition["memory"]) == (
+        str(environment.workflow_cpu),
+        str(environment.workflow_memory),
+    )
+    assert (overrides["cpu"], overrides["memory"]) == (1024, 4096)
+
+
+def test_flow_has_the_longest_time_that_fargate_allows_to_end_after_it_is_asked_to(template: dict[str, Any]) -> None:
+    [container] = _render(template).task_definition["containerDefinitions"]
+
+    assert container["stopTimeout"] == 120
+
+
+def test_restarts_of_a_deployment_reach_the_agent(template: dict[str, Any]) -> None:
+    assert _render(template, restarts=3).restarts == 3
+
+
+@pytest.mark.parametrize("restarts", [0, MOST_RESTARTS])
+def test_restarts_are_limited(template: dict[str, Any], restarts: int) -> None:
+    jsonschema.validate({"restarts": restarts}, template["variables"])
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"restarts": MOST_RESTARTS + 1}, template["variables"])
 
 
 @pytest.mark.parametrize(("network", "address"), [("public", "ENABLED"), ("private_nat", "DISABLED")])
