@@ -91,8 +91,8 @@ def move_to_definition(environment: Mapping[str, str], command: str) -> list[str
         del staying[name]
     if _overrides_length(staying, command) > OVERRIDES_CHARACTERS:
         raise NeverStartsError(
-            f"its command is too long for AWS, which takes {OVERRIDES_CHARACTERS} characters. To do: make the command "
-            "of the deployment shorter."
+            f"its command and the variables {OF_THE_RUN}* are too long for AWS, which takes {OVERRIDES_CHARACTERS} "
+            "characters of both. To do: make the command of the deployment shorter."
         )
     size = sum(_size(name, environment) for name in moving)
     if size > DEFINITION_BYTES - ROOM_FOR_THE_REST:

@@ -152,11 +152,10 @@ def test_variables_of_one_run_alone_never_move_so_that_runs_share_a_revision() -
 @pytest.mark.parametrize(
     "environment",
     [
-        {"PREFECT__LARGE": "x" * 8200},
         {"LARGE": "x" * 60_000},
         {name * 9: name * 3000 for name in string.ascii_uppercase},
     ],
-    ids=["of-the-run", "one", "many"],
+    ids=["one", "many"],
 )
 def test_variables_that_fit_nowhere_never_start(environment: dict[str, str]) -> None:
     with pytest.raises(
@@ -175,3 +174,9 @@ def test_what_the_definition_takes_is_counted_to_the_byte() -> None:
     assert limits.move_to_definition({"LARGE": "x" * rest}, COMMAND) == ["LARGE"]
     with pytest.raises(NeverStartsError):
         limits.move_to_definition({"LARGE": "x" * (rest + 1)}, COMMAND)
+
+
+@pytest.mark.parametrize(("environment", "command"), [({"PREFECT__LARGE": "x" * 8200}, COMMAND), ({}, "x " * 4100)])
+def test_what_the_overrides_must_hold_is_named_when_it_is_too_long(environment: dict[str, str], command: str) -> None:
+    with pytest.raises(NeverStartsError, match=r"its command and the variables PREFECT__\* are too long for AWS"):
+        limits.move_to_definition(environment, command)

@@ -276,7 +276,7 @@ def test_run_whose_task_found_no_room_waits_for_it_in_its_place_and_uses_up_no_r
 
     assert (last.name, last.is_scheduled()) == ("AwaitingCapacity", True)
     assert str(last.message).startswith("The run waits for capacity of FARGATE_SPOT since ")
-    assert str(last.message).endswith(": Capacity is unavailable at this time.. It is started when AWS has room.")
+    assert str(last.message).endswith(": Capacity is unavailable at this time. It is started when AWS has room.")
     assert last.state_details.scheduled_time == NOW
     assert capacity.choose(SPOT, uuid.uuid4()) is None
     assert capacity.choose(ON_DEMAND, uuid.uuid4()) == ON_DEMAND
