@@ -98,8 +98,8 @@ def test_status_says_what_waits_and_the_oldest_run_is_started_first(deployed: Pl
     for run in made:
         runs.wait_for_state(deployed, run, "AwaitingCapacity", REFUSED_WITHIN_SECONDS)
     parts = {part["name"]: part for part in deployed.status()["components"]}
-    assert "4 wait: The run waits for capacity of FARGATE since " in parts["capacity"]["text"]
-    assert QUOTA in parts["capacity"]["text"]
+    assert "4 wait: The run waits for capacity of FARGATE since " in parts["capacity"]["state"]
+    assert QUOTA in parts["capacity"]["state"]
     assert parts["late runs"]["ok"]
     capacity.refuse(deployed, [])
     for run in made:
@@ -133,7 +133,7 @@ def test_run_fits_what_aws_limits(deployed: Platform, small: str) -> None:
     variables = {"env": {f"LARGE_{number}": "y" * 2_000 for number in range(LARGE // 2_000)}, "labels": labels}
     run = runs.create(deployed, small, name="n" * 400, job_variables=variables)
     runs.wait_for_state(deployed, run, "Completed", AT_LEAST_SECONDS)
-    assert f"variables {LARGE}" in runs.log(deployed, run)
+    wait_for("all variables", lambda: f"variables {LARGE}" in runs.log(deployed, run))
     (task,) = runs.tasks(deployed)[run]
     tags = {tag["key"]: tag["value"] for tag in task["tags"]}
     assert len(tags) == 50
