@@ -11,7 +11,7 @@ from botocore.exceptions import (
 )
 
 from agent import refusals
-from agent.refusals import NeverStartsError, NoAnswerError, RefusedError, StaleError
+from agent.refusals import NeverStartsError, NoAnswerError, NotYetKnownError, RefusedError, StaleError
 
 ROLE = "arn:aws:iam::123456789012:role/dev_dataflow_automation_workflow_task"
 ENDPOINT = {"endpoint_url": "https://ecs.eu-west-1.amazonaws.com"}
@@ -145,6 +145,10 @@ def test_inactive_revision_is_stale(code: str) -> None:
     meaning = refusals.of_error(_client_error(code, "TaskDefinition is inactive"))
 
     assert type(meaning) is StaleError
+
+
+def test_revision_that_aws_does_not_know_yet_is_one_that_it_will_know() -> None:
+    assert type(refusals.of_error(_client_error("ClientException", "TaskDefinition not found."))) is NotYetKnownError
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,44 @@ def test_real_difference_is_one_in_both_directions(place: str, changes: dict[str
     assert same(other, _registered(other))
 
 
+PORT = {"containerPort": 80, "hostPort": 80, "protocol": "tcp"}
+HEALTH = {"command": ["CMD", "true"], "interval": 30, "timeout": 5, "retries": 3}
+
+
+@pytest.mark.parametrize("name", ["hostPort", "protocol"])
+def test_default_that_aws_adds_to_a_port_makes_no_difference(name: str) -> None:
+    wanted = _with("container", portMappings=[{key: value for key, value in PORT.items() if key != name}])
+
+    assert same(wanted, _with("container", portMappings=[PORT]))
+    assert same(wanted, _registered(wanted))
+
+
+@pytest.mark.parametrize("change", [{"containerPort": 81}, {"hostPort": 8080}, {"protocol": "udp"}])
+def test_another_port_is_a_difference(change: dict[str, Any]) -> None:
+    wanted = _with("container", portMappings=[{"containerPort": 80}])
+
+    assert not same(wanted, _with("container", portMappings=[{**PORT, **change}]))
+    assert not same(wanted, DEFINITION)
+
+
+@pytest.mark.parametrize("name", ["interval", "timeout", "retries"])
+def test_default_that_aws_adds_to_a_health_check_makes_no_difference(name: str) -> None:
+    wanted = _with("container", healthCheck={key: value for key, value in HEALTH.items() if key != name})
+
+    assert same(wanted, _with("container", healthCheck=HEALTH))
+    assert same(wanted, _registered(wanted))
+
+
+@pytest.mark.parametrize(
+    "change", [{"command": ["CMD", "false"]}, {"interval": 31}, {"timeout": 6}, {"retries": 4}, {"startPeriod": 1}]
+)
+def test_another_health_check_is_a_difference(change: dict[str, Any]) -> None:
+    wanted = _with("container", healthCheck={"command": HEALTH["command"]})
+
+    assert not same(wanted, _with("container", healthCheck={**HEALTH, **change}))
+    assert not same(wanted, DEFINITION)
+
+
 def test_command_keeps_its_order() -> None:
     assert task_definitions.normalised(DEFINITION)["containerDefinitions"][0]["command"] == CONTAINER["command"]
 
