@@ -76,8 +76,12 @@ def prefect_client(environment: Environment, variable: str = AGENT_TOKEN) -> "It
 
 def _detail(response: "httpx.Response") -> str:
     try:
-        return str(response.json()["detail"])
-    except (ValueError, KeyError, TypeError):
+        answer = response.json()
+        if "detail" in answer:
+            return str(answer["detail"])
+        # Prefect repeats the whole request beside what is wrong with it.
+        return "\n".join(f"{each['loc'][-1]}: {each['msg']}" for each in answer["exception_detail"])
+    except (ValueError, LookupError, TypeError):
         return f"{response.status_code} {response.text[:500]}"
 
 

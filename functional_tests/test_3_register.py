@@ -171,7 +171,8 @@ def test_choices_made_at_prefect_stay_unless_prefect_yaml_says_otherwise(deploye
     (schedule,) = made["schedules"]
     deployment = f"/deployments/{made['id']}"
     deployed.prefect(f"{deployment}/schedules/{schedule['id']}", {"active": False}, method="PATCH")
-    deployed.prefect(deployment, {"work_queue_name": "slow"}, method="PATCH")
+    queue = {"work_pool_name": deployed.prefix, "work_queue_name": "slow"}
+    deployed.prefect(deployment, queue, method="PATCH")
     deployed.prefect(f"{deployment}/pause_deployment", {})
     notes = register(description="second")
     kept = runs.deployment(deployed, "chosen")

@@ -1,5 +1,6 @@
 import base64
 import dataclasses
+import json
 from collections.abc import Callable
 
 import pytest
@@ -88,6 +89,26 @@ def test_refused_request_gives_the_reason_of_prefect(own_server: Environment, ht
         _read(own_server)
 
     assert "it is there already" in caught.value.why
+
+
+def test_request_that_is_not_valid_is_told_without_its_content(own_server: Environment, http_server: Server) -> None:
+    """As Prefect answers when the parameters of a run are larger than it stores."""
+    found = {"type": "value_error", "loc": ["body", "parameters"], "msg": "must be less than 524,288 bytes"}
+    body = {"exception_message": "Invalid request received.", "exception_detail": [{**found, "input": "x" * 1000}]}
+    http_server.answer(422, body=json.dumps(body).encode())
+    with pytest.raises(PlatformError) as caught:
+        _read(own_server)
+
+    assert caught.value.why == "parameters: must be less than 524,288 bytes"
+
+
+@pytest.mark.parametrize("body", [b"[]", b"no json", b'{"exception_detail": 1}', b'{"exception_detail": [{}]}'])
+def test_refusal_in_other_words_is_shown_as_it_is(own_server: Environment, http_server: Server, body: bytes) -> None:
+    http_server.answer(422, body=body)
+    with pytest.raises(PlatformError) as caught:
+        _read(own_server)
+
+    assert caught.value.why == f"422 {body.decode()}"
 
 
 def test_missing_key_is_told_before_anybody_is_asked(
