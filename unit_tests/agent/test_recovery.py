@@ -84,6 +84,7 @@ def test_run_that_is_being_started_is_left_to_whoever_starts_it(
     mine = prefect.add(*STRANDED, labels={"prefect.worker.name": "me"})
     others = prefect.add(*STRANDED, labels={"prefect.worker.name": "lives"})
     orphan = prefect.add(*STRANDED, labels={"prefect.worker.name": "dead"})
+    lost = prefect.add(*STRANDED, labels={"prefect.worker.name": "me"})
     beat = {"lives": 60 - 29, "dead": 60 - 31, "me": 60}
     prefect.workers = [
         SimpleNamespace(name=name, last_heartbeat_time=NOW + datetime.timedelta(seconds=seconds))
@@ -91,7 +92,8 @@ def test_run_that_is_being_started_is_left_to_whoever_starts_it(
     ]
     _look(starting=frozenset({mine}))
 
-    assert [prefect.names(run)[-1] for run in (mine, others, orphan)] == ["Submitting", "Submitting", "Rescheduled"]
+    assert [prefect.names(run)[-1] for run in (mine, others)] == ["Submitting", "Submitting"]
+    assert [prefect.names(run)[-1] for run in (orphan, lost)] == ["Rescheduled", "Rescheduled"]
 
 
 def test_run_of_this_agent_that_it_lost_touch_with_is_scheduled_again(prefect: FakePrefect) -> None:
