@@ -28,7 +28,7 @@ RUNS_INSIDE = (
     "unused_definitions",
     "worker",
 )
-SHARED = ("fargate", "run_terms")
+SHARED = ("fargate", "run_terms", "task_limits")
 """Modules of `environments` that the image holds, too."""
 FILES = (
     "agent/Dockerfile",

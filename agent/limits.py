@@ -10,21 +10,21 @@ from typing import Any
 
 from agent.refusals import NeverStartsError
 from environments import fargate
-from environments.run_terms import ATTEMPT_TAG, RESTARTS_TAG, RUN_TAG
+from environments.run_terms import RUN_TAG
+from environments.task_limits import (
+    MAXIMUM_ENV_BYTES,
+    MAXIMUM_TAG_KEY,
+    MAXIMUM_TAG_VALUE,
+    MAXIMUM_TAGS,
+    PLATFORM_TAGS,
+    RESERVED_PREFIX,
+)
 
-MOST_TAGS = 50
-LONGEST_KEY, LONGEST_VALUE = 128, 256
-RESERVED_PREFIX = "aws:"
-"""Tags: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html"""
 OVERRIDES_CHARACTERS = 8192
 """https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskOverride.html"""
-DEFINITION_BYTES = 64 * 1024
-"""https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html"""
-ROOM_FOR_THE_REST = 8 * 1024
-"""Of a task definition: all but its environment variables."""
 OF_THE_RUN = "PREFECT__"
 """What the names of variables begin with that are another in each run."""
-FIRST_TAGS = (RUN_TAG, ATTEMPT_TAG, RESTARTS_TAG)
+FIRST_TAGS = (RUN_TAG, *PLATFORM_TAGS)
 """Tags by which the agent knows a task again."""
 
 
@@ -61,13 +61,15 @@ def fitting_tags(tags: Sequence[Mapping[str, str]]) -> tuple[list[dict[str, str]
         if key.lower().startswith(RESERVED_PREFIX):
             notes.append(f"tag {key} is left out: AWS reserves names that begin with {RESERVED_PREFIX}")
             continue
-        if len(key) > LONGEST_KEY or len(value) > LONGEST_VALUE:
-            notes.append(f"tag {key[:LONGEST_KEY]} is shortened to {LONGEST_KEY} and {LONGEST_VALUE} characters")
-        fitting[key[:LONGEST_KEY]] = value[:LONGEST_VALUE]
+        if len(key) > MAXIMUM_TAG_KEY or len(value) > MAXIMUM_TAG_VALUE:
+            notes.append(
+                f"tag {key[:MAXIMUM_TAG_KEY]} is shortened to {MAXIMUM_TAG_KEY} and {MAXIMUM_TAG_VALUE} characters"
+            )
+        fitting[key[:MAXIMUM_TAG_KEY]] = value[:MAXIMUM_TAG_VALUE]
     ordered = sorted(fitting, key=lambda key: key not in FIRST_TAGS)
-    if left_out := ordered[MOST_TAGS:]:
-        notes.append(f"AWS takes {MOST_TAGS} tags; left out: {', '.join(left_out)}")
-    return [{"key": key, "value": fitting[key]} for key in ordered[:MOST_TAGS]], notes
+    if left_out := ordered[MAXIMUM_TAGS:]:
+        notes.append(f"AWS takes {MAXIMUM_TAGS} tags; left out: {', '.join(left_out)}")
+    return [{"key": key, "value": fitting[key]} for key in ordered[:MAXIMUM_TAGS]], notes
 
 
 def move_to_definition(environment: Mapping[str, str], command: str) -> list[str]:
@@ -95,10 +97,10 @@ def move_to_definition(environment: Mapping[str, str], command: str) -> list[str
             "characters of both. To do: make the command of the deployment shorter."
         )
     size = sum(_size(name, environment) for name in moving)
-    if size > DEFINITION_BYTES - ROOM_FOR_THE_REST:
+    if size > MAXIMUM_ENV_BYTES:
         raise NeverStartsError(
             f"its environment variables are too large for AWS: {size // 1024} KiB of at most "
-            f"{(DEFINITION_BYTES - ROOM_FOR_THE_REST) // 1024}. To do: keep large values in a file, in S3 or in a "
+            f"{MAXIMUM_ENV_BYTES // 1024}. To do: keep large values in a file, in S3 or in a "
             "Prefect variable, and have the flow read them."
         )
     return sorted(moving)

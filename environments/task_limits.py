@@ -1,5 +1,7 @@
 """What AWS accepts for a task besides its size: labels, which become tags of the task, and environment variables.
 
+The agent's image contains this file.
+
 Sources: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html and
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html
 """
@@ -9,10 +11,13 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 
+from environments.run_terms import ATTEMPT_TAG, RESTARTS_TAG
+
 MAXIMUM_TAGS = 50
+RESERVED_PREFIX = "aws:"
 MAXIMUM_TAG_KEY = 128
 MAXIMUM_TAG_VALUE = 256
-PLATFORM_TAGS = ("attempt", "restarts")
+PLATFORM_TAGS = (ATTEMPT_TAG, RESTARTS_TAG)
 """Tags that the agent sets on every task."""
 PREFECT_TAGS = "prefect.io/"
 """Prefix of the tags that Prefect's worker sets; the agent finds the run of a task by them."""
@@ -46,7 +51,7 @@ def label_problems(labels: Mapping[str, str], environment_tags: Iterable[str]) -
 def _key_problem(key: str) -> str:
     if not key:
         return "the name is empty"
-    if key.lower().startswith("aws:"):
+    if key.lower().startswith(RESERVED_PREFIX):
         return "AWS reserves names that begin with aws:"
     if key.startswith(PREFECT_TAGS) or key in PLATFORM_TAGS:
         return "the platform sets this tag itself"
@@ -60,7 +65,7 @@ def _key_problem(key: str) -> str:
 
 
 def _value_problem(value: str) -> str:
-    if value.lower().startswith("aws:"):
+    if value.lower().startswith(RESERVED_PREFIX):
         return "begins with aws:, which AWS reserves"
     if len(value) > MAXIMUM_TAG_VALUE:
         return f"has {len(value)} characters; AWS accepts {MAXIMUM_TAG_VALUE}"

@@ -28,7 +28,7 @@ IN_AN_IMAGE = {
         for module in RUNS_INSIDE
         if module not in ("__init__", "start_agent")
     },
-    **{f"environments/{module}.py": set[str]() for module in SHARED},
+    **{f"environments/{module}.py": {"environments"} for module in SHARED},
     "register_action/describe_flows.py": {"prefect"},
 }
 SUPPRESSION = re.compile(

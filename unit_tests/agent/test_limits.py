@@ -159,7 +159,7 @@ def test_variables_of_one_run_alone_never_move_so_that_runs_share_a_revision() -
 )
 def test_variables_that_fit_nowhere_never_start(environment: dict[str, str]) -> None:
     with pytest.raises(
-        NeverStartsError, match=r"its environment variables are too large for AWS: .* of at most 56"
+        NeverStartsError, match=r"its environment variables are too large for AWS: .* of at most 48"
     ) as caught:
         limits.move_to_definition(environment, COMMAND)
 
@@ -167,10 +167,10 @@ def test_variables_that_fit_nowhere_never_start(environment: dict[str, str]) -> 
 
 
 def test_what_the_definition_takes_is_counted_to_the_byte() -> None:
-    room = limits.DEFINITION_BYTES - limits.ROOM_FOR_THE_REST
+    room = limits.MAXIMUM_ENV_BYTES
     rest = room - limits._size("LARGE", {"LARGE": ""})
 
-    assert room == 57_344
+    assert room == 49_152
     assert limits.move_to_definition({"LARGE": "x" * rest}, COMMAND) == ["LARGE"]
     with pytest.raises(NeverStartsError):
         limits.move_to_definition({"LARGE": "x" * (rest + 1)}, COMMAND)
