@@ -33,9 +33,16 @@ Made = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def existing_vpc(platform: Platform, first_deploy: str) -> Iterator[dict[str, Any]]:
+def account(platform: Platform, first_deploy: str) -> Platform:
+    """The platform with its emulated account, also after a test that has taken it away."""
+    platform.invoke("plan", check=False)
+    return platform
+
+
+@pytest.fixture(scope="module")
+def existing_vpc(account: Platform) -> Iterator[dict[str, Any]]:
     """A VPC with two subnets of somebody else, who still has them afterwards."""
-    ec2 = platform.aws("ec2")
+    ec2 = account.aws("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
     subnets = [
         ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.99.{number}.0/24")["Subnet"]["SubnetId"] for number in range(2)
@@ -47,14 +54,15 @@ def existing_vpc(platform: Platform, first_deploy: str) -> Iterator[dict[str, An
 
 
 @pytest.fixture(scope="module")
-def made(platform: Platform, existing_vpc: dict[str, Any]) -> Made:
+def made(platform: Platform, existing_vpc: dict[str, Any]) -> Iterator[Made]:
     """All environments side by side, applied; by name what `up` of functional_tests/networks.py reports."""
-    platform.invoke("plan", check=False)  # starts the servers, if a test has stopped them
     for name, settings in SETTINGS.items():
         write(platform, name, settings or existing_vpc)
     with ThreadPoolExecutor() as pool:
         reports = pool.map(lambda name: run(platform, "up", name), NAMES)
-        return {name: json.loads(report) for name, report in zip(NAMES, reports, strict=True)}
+        yield {name: json.loads(report) for name, report in zip(NAMES, reports, strict=True)}
+    for name in NAMES:
+        (platform.folder / "environments" / f"{name}.tfvars").unlink()
 
 
 @pytest.fixture(scope="module")
