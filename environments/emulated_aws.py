@@ -6,6 +6,8 @@
   (emulated_lifecycle.py); a rollout that is taken back does not stop who serves (emulated_rollouts.py);
 - IAM is enforced with the permissions that AWS asks for (emulated_iam.py);
 - flow logs, NAT gateways and VPC endpoints are described in full, and what is in use stays (emulated_network.py);
+- values of secrets are encrypted with KMS keys that the caller must be allowed to use (emulated_secrets.py), and a log
+  group with one that its service may use (emulated_logs.py);
 - CloudWatch tells all of an alarm in each protocol (emulated_cloudwatch.py);
 - its threads don't trip over each other (emulated_threads.py);
 - availability zone rebalancing of a service, tags and description of an egress rule are given back as they were told;
@@ -48,7 +50,18 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
     from ministack import app as ministack
-    from ministack.services import cloudwatch, ec2, ecr, ecs, eventbridge, sqs, sts
+    from ministack.services import (
+        cloudwatch,
+        cloudwatch_logs,
+        ec2,
+        ecr,
+        ecs,
+        eventbridge,
+        kms,
+        secretsmanager,
+        sqs,
+        sts,
+    )
 
     from environments import emulated_capacity
     from environments.emulated_answers import answer_as_aws
@@ -56,10 +69,12 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     from environments.emulated_ecs import adapt_tasks
     from environments.emulated_iam import enforce_as_aws_does
     from environments.emulated_lifecycle import live_as_on_aws
+    from environments.emulated_logs import encrypt_groups
     from environments.emulated_network import complete_network
     from environments.emulated_record import FILE_VARIABLE, Recorder
     from environments.emulated_refusals import refuse_as_aws
     from environments.emulated_rollouts import keep_who_serves
+    from environments.emulated_secrets import encrypt_values
     from environments.emulated_threads import walk_safely
 
     recorder = Recorder(Path(record) if (record := os.environ.get(FILE_VARIABLE)) else None)
@@ -78,6 +93,8 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     ministack._state_map["ecs"] = ministack._state_map.pop("ecs")
     replace_default_egress(ec2)
     complete_network(ec2, recorder)
+    encrypt_values(secretsmanager, kms)
+    encrypt_groups(cloudwatch_logs, kms)
     describe_alarms_in_full(cloudwatch)
     config = Config()
     config.bind = [f"fd://{listener.fileno()}" for listener in sockets]

@@ -8,6 +8,7 @@ replaced are private ones of a pinned version: the functional tests run through 
 
 import base64
 import contextvars
+import dataclasses
 import json
 import logging
 import secrets
@@ -22,6 +23,7 @@ from environments.emulated_record import Recorder
 LOG = logging.getLogger("iam")
 
 _asked: contextvars.ContextVar[Request | None] = contextvars.ContextVar("asked", default=None)
+_recorder: contextvars.ContextVar[Recorder | None] = contextvars.ContextVar("recorder", default=None)
 _refused: contextvars.ContextVar[Permission | None] = contextvars.ContextVar("refused", default=None)
 
 
@@ -51,6 +53,7 @@ def enforce_as_aws_does(ecr: Any, ecs: Any, recorder: Recorder | None = None) ->
         action = iam_actions.extract_iam_action(service, method, path, headers, body, query) or ""
         parameters = {**query, **_body(headers, body)}
         namespace, _, operation = action.partition(":")
+        _recorder.set(recorder)
         _asked.set(
             Request(namespace, operation, parameters, f"{region}:{account}", extract_access_key_id(headers, query))
         )
@@ -67,11 +70,14 @@ def enforce_as_aws_does(ecr: Any, ecs: Any, recorder: Recorder | None = None) ->
         for permission in permissions:
             # What the emulator read from the request is no context of another service's action, such as iam:PassRole.
             own = service_context or {} if permission.action.partition(":")[0] == action.partition(":")[0] else {}
-            context = {**own, **_tags_of(permission.resource), **permission.context}
-            denied = enforce(key, permission.action, service, region, permission.resource, context)
-            if not isinstance(denied, iam_evaluator.AuthError):
-                recorder.record(_session(key), permission.action, permission.resource, context, denied is None)
-            if denied:
+            for resource in (permission.resource, *permission.alternatives):
+                context = {**own, **_tags_of(resource), **permission.context}
+                denied = enforce(key, permission.action, service, region, resource, context)
+                if not isinstance(denied, iam_evaluator.AuthError):
+                    recorder.record(_session(key), permission.action, resource, context, denied is None)
+                if not denied:
+                    break
+            else:
                 _refused.set(permission)
                 LOG.warning("%s denied: %s on %s", getattr(denied, "principal_arn", key), action, permission)
                 return denied
@@ -134,10 +140,17 @@ def _session(key: str) -> str:
 
 def allowed(principal: Any, permission: Permission, recorder: Recorder) -> bool:
     """Whether the policies of a principal (the emulator's `PrincipalInfo`) allow something; records the decision."""
-    from ministack.core.iam_evaluator import EvalContext, evaluate
-
     if principal.policies is None:
         return True
+    resources = (permission.resource, *permission.alternatives)
+    return any(
+        _allowed(principal, dataclasses.replace(permission, resource=resource), recorder) for resource in resources
+    )
+
+
+def _allowed(principal: Any, permission: Permission, recorder: Recorder) -> bool:
+    from ministack.core.iam_evaluator import EvalContext, evaluate
+
     keys = {**_tags_of(permission.resource), **permission.context}
     context = EvalContext(
         principal_arn=principal.arn,
@@ -154,6 +167,15 @@ def allowed(principal: Any, permission: Permission, recorder: Recorder) -> bool:
     return may
 
 
+def caller_may(permission: Permission) -> bool:
+    """Whether whoever made the request that is being answered may do something; the decision is recorded."""
+    from ministack.core.iam_evaluator import resolve_principal
+    from ministack.core.responses import get_account_id
+
+    principal = resolve_principal(((asked := _asked.get()) and asked.access_key) or "?", get_account_id())
+    return hasattr(principal, "policies") and allowed(principal, permission, _recorder.get() or Recorder())
+
+
 def first_refused(role_arn: str, permissions: Iterable[Permission], recorder: Recorder) -> Permission | None:
     """Return the first of some permissions that the policies of a role do not allow; the decisions are recorded."""
     principal = _role(role_arn)
@@ -162,23 +184,33 @@ def first_refused(role_arn: str, permissions: Iterable[Permission], recorder: Re
 
 def service_may_assume(role_arn: str, service: str, source_arn: str) -> bool:
     """Whether the trust policy of a role lets a service of AWS assume it on behalf of a resource."""
-    from ministack.core.iam_evaluator import EvalContext, evaluate_resource_policy
     from ministack.services import iam
 
-    account = source_arn.split(":")[4]
     role = iam._roles.get(role_arn.rpartition("/")[2]) or {}
-    trust = role.get("AssumeRolePolicyDocument") or "{}"
-    document = json.loads(trust) if isinstance(trust, str) else trust
-    # A trust policy is about its own role, and so it names no resource.
-    statements = [{**statement, "Resource": "*"} for statement in document.get("Statement", [])]
+    context = {"aws:SourceAccount": source_arn.split(":")[4], "aws:SourceArn": source_arn}
+    return service_may(role.get("AssumeRolePolicyDocument"), service, Permission("sts:AssumeRole", role_arn, context))
+
+
+def service_may(document: Any, service: str, permission: Permission) -> bool:
+    """Whether a policy of the resource itself (a role's trust, a KMS key's policy) lets a service of AWS do something.
+
+    Args:
+        document: the policy, as data or as JSON; a trust policy names no resource, and is about its role.
+        service: the service's name as a principal.
+        permission: what the service does.
+    """
+    from ministack.core.iam_evaluator import EvalContext, evaluate_resource_policy
+
+    policy = json.loads(document) if isinstance(document, str) else document or {}
+    statements = [{"Resource": "*", **statement} for statement in policy.get("Statement", [])]
     context = EvalContext(
         principal_arn=service,
         principal_type="Service",
-        principal_account=account,
-        action="sts:AssumeRole",
-        resource_arn=role_arn,
+        principal_account="",
+        action=permission.action,
+        resource_arn=permission.resource,
         region="",
-        service_context={"aws:sourceaccount": account, "aws:sourcearn": source_arn},
+        service_context={key.lower(): value for key, value in permission.context.items()},
     )
     decision: str = evaluate_resource_policy({"Statement": statements}, context, service=service).decision
     return decision == "Allow"

@@ -40,6 +40,8 @@ class Permission:
     action: str
     resource: str = "*"
     context: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    alternatives: tuple[str, ...] = ()
+    """Other resources; it is enough that the action is allowed on one of all these."""
 
 
 def needed(request: Request, guessed: str) -> list[Permission]:
@@ -154,13 +156,27 @@ def _ecr(request: Request, _: str) -> Iterator[Permission]:
     if request.operation == "GetAuthorizationToken":
         yield Permission("ecr:GetAuthorizationToken")
         return
+    by_ecr = {"kms:ViaService": f"ecr.{request.place.partition(':')[0]}.amazonaws.com"}
     for name in names:
         arn = f"arn:aws:ecr:{request.place}:repository/{name or '*'}"
-        tags = tag_keys("Resource", ((ecr._repositories.get(name) or {}).get("tags")) or [])
+        repository = ecr._repositories.get(name) or {}
+        tags = tag_keys("Resource", repository.get("tags") or [])
         yield Permission(f"ecr:{request.operation}", arn, tags)
         if request.operation == "CreateRepository" and request.parameters.get("tags"):
             # The repository may exist: AWS decides before it looks, with the tags that the repository has.
             yield Permission("ecr:TagResource", arn, tags)
+        # https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html
+        if request.operation == "CreateRepository" and (key := _key_of_repository(request.parameters)):
+            yield from (Permission(f"kms:{operation}", key, by_ecr) for operation in ("CreateGrant", "DescribeKey"))
+        if request.operation == "DeleteRepository" and repository:
+            key = _key_of_repository(repository) or f"arn:aws:kms:{request.place}:key/of-aws-for-ecr"
+            yield Permission("kms:RetireGrant", key, by_ecr)
+
+
+def _key_of_repository(told: Mapping[str, Any]) -> str:
+    """The KMS key that somebody chose for a repository."""
+    configuration = told.get("encryptionConfiguration")
+    return str(configuration.get("kmsKey") or "") if isinstance(configuration, dict) else ""
 
 
 KNOW_THE_BOUNDARY = {
@@ -281,32 +297,69 @@ def _kms(request: Request, guessed: str) -> Iterator[Permission]:
 
 
 def _secretsmanager(request: Request, guessed: str) -> Iterator[Permission]:
-    """Also the permissions for the secret's KMS key: Secrets Manager uses it on behalf of the caller.
+    """What a call needs of Secrets Manager, and of KMS: Secrets Manager uses the key in the name of the caller.
 
     https://docs.aws.amazon.com/secretsmanager/latest/userguide/security-encryption.html
     """
     from ministack.services import secretsmanager
 
-    _, secret = secretsmanager._resolve(request.text("SecretId"))
-    arn, operation = (secret or {}).get("ARN") or guessed, request.operation
+    operation, data = request.operation, dict(request.parameters)
+    secret = secretsmanager._resolve(request.text("SecretId"))[1] or {}
+    arn = str(secret.get("ARN") or guessed)
     yield Permission(f"secretsmanager:{operation}", arn)
-    if operation == "CreateSecret" and request.parameters.get("Tags"):
+    if operation == "CreateSecret" and data.get("Tags"):
         yield Permission("secretsmanager:TagResource", arn)
-    chosen = request.text("KmsKeyId")
-    key = chosen or (secret or {}).get("KmsKeyId") or ""
-    uses: list[tuple[str, str]] = []
-    if chosen and operation in ("CreateSecret", "UpdateSecret"):
-        # Secrets Manager tries the key before there is a secret that it could name.
-        uses += [("GenerateDataKey", "RequestToValidateKeyAccess"), ("Decrypt", "RequestToValidateKeyAccess")]
-    if request.text("SecretString") or request.text("SecretBinary"):
-        uses.append(("GenerateDataKey", arn))
     if operation == "GetSecretValue":
-        uses.append(("Decrypt", arn))
+        yield from decrypting(data)
+    key = request.text("KmsKeyId") or str(secret.get("KmsKeyId") or "")
     resource = key if key.startswith("arn:") else f"arn:aws:kms:{request.place}:key/{key}"
-    service = f"secretsmanager.{request.place.partition(':')[0]}.amazonaws.com"
-    for use, named in uses if key else []:  # the key that AWS manages takes no permission
-        context = {"kms:ViaService": service, "kms:EncryptionContext:SecretARN": named}
-        yield Permission(f"kms:{use}", resource, context)
+    name = secret.get("ARN") or f"arn:aws:secretsmanager:{request.place}:secret:{request.text('Name')}-AbCdEf"
+    changes_key = operation in ("CreateSecret", "UpdateSecret") and request.text("KmsKeyId") != secret.get("KmsKeyId")
+    if key and request.text("KmsKeyId") and changes_key:
+        # Secrets Manager tries the key, before there is a secret that it could name.
+        context = {**secret_context(name), "kms:EncryptionContext:SecretARN": KEY_IS_TRIED}
+        yield from (Permission(f"kms:{use}", resource, context) for use in ("GenerateDataKey", "Decrypt"))
+    writes = operation in ("CreateSecret", "PutSecretValue", "UpdateSecret")
+    if key and writes and (request.text("SecretString") or request.text("SecretBinary")):
+        yield Permission("kms:GenerateDataKey", resource, secret_context(name))
+
+
+KEY_IS_TRIED = "RequestToValidateKeyAccess"
+"""What stands for a secret's ARN while Secrets Manager tries a key."""
+VERSION_KEYS = "KmsKeyIds"
+"""The KMS keys of a secret's version, as ListSecretVersionIds returns them; emulated_secrets.py keeps them."""
+AWS_MANAGED_KEY = "DefaultEncryptionKey"
+"""What AWS calls its own key there."""
+
+
+def version_asked_for(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The version of a secret that the emulator has and a GetSecretValue is about; empty when there is none."""
+    from ministack.services import secretsmanager
+
+    _, secret = secretsmanager._resolve(data.get("SecretId"))
+    if not secret:
+        return {}
+    if name := data.get("VersionId"):
+        return dict(secret["Versions"].get(name) or {})
+    return dict(secretsmanager._find_stage_version(secret, data.get("VersionStage", "AWSCURRENT"))[1] or {})
+
+
+def decrypting(data: Mapping[str, Any]) -> Iterator[Permission]:
+    """The use of a KMS key that it takes to read a value of a secret; keys of AWS itself need none."""
+    from ministack.services import secretsmanager
+
+    keys = version_asked_for(data).get(VERSION_KEYS, [])
+    if keys and AWS_MANAGED_KEY not in keys:
+        arn = secretsmanager._resolve(data.get("SecretId"))[1]["ARN"]
+        yield Permission("kms:Decrypt", keys[0], secret_context(arn), tuple(keys[1:]))
+
+
+def secret_context(arn: str) -> dict[str, str]:
+    """The condition keys of a call to KMS that Secrets Manager makes for a secret."""
+    return {
+        "kms:ViaService": f"secretsmanager.{arn.split(':')[3]}.amazonaws.com",
+        "kms:EncryptionContext:SecretARN": arn,
+    }
 
 
 def _query_tags(parameters: Mapping[str, Any], prefix: str) -> list[dict[str, str]]:

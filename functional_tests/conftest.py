@@ -26,6 +26,7 @@ FIRST_PLATFORM = (
     "test_5_failures",
     "test_7_destroy",
     "test_8_guards",
+    "test_8_kms",
 )
 """Most need a platform that was never up, break it, change its settings and key, or take it away."""
 FAULTS = "test_r"

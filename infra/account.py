@@ -31,7 +31,7 @@ def bootstrap(environment: Environment, trust: Trust | None = None) -> dict[str,
         What was done (`made`, `corrected` or `unchanged`), by name.
 
     Raises:
-        PlatformError: the credentials are not an administrator's.
+        PlatformError: the credentials are not an administrator's, or the KMS key of the settings can't be used.
     """
     if environment.is_local:
         forget_sessions()  # the servers may have been started anew since
@@ -39,6 +39,7 @@ def bootstrap(environment: Environment, trust: Trust | None = None) -> dict[str,
         done = {state.bucket_name(environment): "made" if state.ensure_bucket(as_root(environment)) else "unchanged"}
         key = encryption.ensure_key(as_root(environment))
         done[environment.kms_key_arn or encryption.alias(environment)] = "made" if key else "unchanged"
+        encryption.check(as_root(environment))  # before a policy changes
         done[GITHUB] = _ensure_provider(environment)
         for name, document in documents(environment).items():
             arn = policy_arn(environment, name)

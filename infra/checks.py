@@ -9,7 +9,7 @@ from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
 from environments.secrets import AGENT_TOKEN, WORKFLOW_TOKEN, is_set, prefect_key
 from environments.settings import Environment
-from infra import aws, images, state, terraform, terraform_process
+from infra import aws, encryption, images, state, terraform, terraform_process
 from infra.roles import role_name
 
 
@@ -146,6 +146,7 @@ def _set_up(environment: Environment) -> str:
             f"there is no state bucket {state.bucket_name(environment)}",
             f"an administrator runs invoke bootstrap-account --env {environment.name}, once",
         )
+    encryption.check(environment)
     return f"{state.bucket_name(environment)} is there"
 
 

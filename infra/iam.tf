@@ -72,11 +72,12 @@ data "aws_iam_policy_document" "execution" {
     resources = [aws_secretsmanager_secret.prefect_key[each.key].arn]
   }
 
-  # https://docs.aws.amazon.com/secretsmanager/latest/userguide/security-encryption.html
+  # With any KMS key, but this secret alone: after a change of kms_key_arn the value is under the key before until it is
+  # written again. https://docs.aws.amazon.com/secretsmanager/latest/userguide/manage_update-encryption-key.html
   statement {
     sid       = "DecryptPrefectKey"
     actions   = ["kms:Decrypt"]
-    resources = [local.kms_key_arn]
+    resources = ["arn:aws:kms:${var.aws_region}:*:key/*"]
 
     condition {
       test     = "StringEquals"

@@ -105,6 +105,8 @@ class _Names:
         self.every_alarm = f"arn:aws:cloudwatch:{place}:alarm:*"
         self.vpc = (f"arn:aws:ec2:{place}:vpc/{environment.vpc_id}",) if environment.vpc_id else ()
         self.key = environment.kms_key_arn or f"arn:aws:kms:{place}:key/*"
+        # For conditions on what is encrypted: the key may be one of earlier settings, and of another account.
+        self.any_key = f"arn:aws:kms:{environment.aws_region}:*:key/*"
         self.secret = f"arn:aws:secretsmanager:{place}:secret:{prefix}_prefect_key*"
 
 
@@ -143,15 +145,19 @@ def _of_the_key(environment: Environment) -> dict[str, str]:
 
 
 def _grants(environment: Environment) -> list[Document]:
-    """What ECR wants of whoever makes a repository that is encrypted with a key of the settings.
+    """What ECR requires to create repositories with the key of the settings, and to delete those of any key.
 
+    A repository keeps the key that it was created with, whatever the settings say later; without one it has a key that
+    AWS manages, and whose grants are retired in the name of the caller as well.
     https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html
     """
-    if not environment.kms_key_arn:
-        return []
     by_ecr = {"kms:ViaService": f"ecr.{environment.aws_region}.amazonaws.com"}
+    retiring = _allow("RetireGrants", "kms", "RetireGrant", _Names(environment).any_key, StringEquals=by_ecr)
+    if not environment.kms_key_arn:
+        return [retiring]
     return [
-        _allow("GrantKey", "kms", "CreateGrant RetireGrant", environment.kms_key_arn, StringEquals=by_ecr),
+        retiring,
+        _allow("GrantKey", "kms", "CreateGrant", environment.kms_key_arn, StringEquals=by_ecr),
         _allow("ReadKeyOfImages", "kms", "DescribeKey", environment.kms_key_arn),
     ]
 
@@ -235,11 +241,10 @@ def _rest(environment: Environment) -> list[Document]:
     )
     alarms = "DeleteAlarms DisableAlarmActions EnableAlarmActions PutMetricAlarm"
     queues = "CreateQueue DeleteQueue GetQueueUrl SetQueueAttributes TagQueue UntagQueue"
-    by_secrets = {
-        "kms:ViaService": f"secretsmanager.{environment.aws_region}.amazonaws.com",
-        **_of_the_key(environment),
-    }
-    secret = f"CreateSecret DeleteSecret GetSecretValue PutSecretValue UpdateSecret {TAG}"
+    by_secrets = {"kms:ViaService": f"secretsmanager.{environment.aws_region}.amazonaws.com"}
+    # Secrets Manager names no secret while it tries a key.
+    of_ours = {"kms:EncryptionContext:SecretARN": [name.secret, "RequestToValidateKeyAccess"]}
+    secret = f"CreateSecret DeleteSecret GetSecretValue ListSecretVersionIds PutSecretValue UpdateSecret {TAG}"
     return [
         _allow("WriteState", "s3", "PutObject", name.state),
         _allow("LockState", "s3", "DeleteObject GetObject PutObject", name.lock),
@@ -248,7 +253,16 @@ def _rest(environment: Environment) -> list[Document]:
         _allow("Alarms", "cloudwatch", f"{alarms} {TAG}", name.alarms),
         _allow("Queues", "sqs", queues, name.queues),
         _allow("Secret", "secretsmanager", secret, name.secret),
-        _allow("EncryptSecret", "kms", "Decrypt GenerateDataKey", name.key, StringEquals=by_secrets),
+        # Encrypt: what a secret holds is encrypted again when its key changes.
+        _allow(
+            "EncryptSecret",
+            "kms",
+            "Encrypt GenerateDataKey",
+            name.key,
+            StringEquals={**by_secrets, **_of_the_key(environment)},
+        ),
+        # With any key, since one that the settings no longer name has encrypted what is there.
+        _allow("DecryptSecret", "kms", "Decrypt", name.any_key, StringEquals=by_secrets, StringLike=of_ours),
         *_grants(environment),
     ]
 

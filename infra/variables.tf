@@ -272,8 +272,8 @@ variable "kms_key_arn" {
   description = <<-TEXT
     An existing customer managed KMS key for logs, images and the Prefect key; its key policy must let CloudWatch Logs use
     it. Without, logs and the Prefect key are encrypted with the key that `invoke bootstrap-account` makes, and images
-    with the one that AWS manages for ECR. A change holds for what is written from then on, and for ECR repositories
-    that are made from then on.
+    with the one that AWS manages for ECR. After a change, deploy encrypts the Prefect key with the new key; logs that are
+    there and ECR repositories keep the key that they were created with.
   TEXT
   type        = string
   default     = null

@@ -11,6 +11,7 @@ from environments import local_keys
 from environments.errors import PlatformError
 from environments.secrets import WORKFLOW_TOKEN, prefect_key
 from environments.settings import Environment
+from infra import encryption
 from infra.terraform import Outputs
 
 Aws = Callable[[str], Any]
@@ -110,6 +111,32 @@ def test_keys_that_local_makes_anew_reach_both_secrets(
 
         assert _value(secret) == prefect_key(local)
         assert _workflows_value(secret) == prefect_key(local, WORKFLOW_TOKEN) != prefect_key(local)
+
+
+def test_what_another_kms_key_encrypts_is_written_again_and_said(
+    environment: Environment,
+    secret: tuple[Any, Outputs],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from environments.progress import steps
+
+    monkeypatch.setenv("PREFECT_WORKFLOW_TOKEN", "own-key")
+    first = store(environment, secret[1])
+    monkeypatch.delenv("PREFECT_WORKFLOW_TOKEN")
+    before = {secret[1].workflow_prefect_key_secret_arn: ["arn:aws:kms:eu-west-1:123456789012:key/before"]}
+    monkeypatch.setattr(encryption, "other_keys", lambda _manager, name: before.get(name, []))
+    with steps() as run:
+        again = run("Prefect key", store, environment, secret[1])
+
+    versions = {
+        name: len(secret[0].list_secret_version_ids(SecretId=name, IncludeDeprecated=True)["Versions"])
+        for name in (secret[1].prefect_key_secret_arn, secret[1].workflow_prefect_key_secret_arn)
+    }
+    assert versions == {secret[1].prefect_key_secret_arn: 1, secret[1].workflow_prefect_key_secret_arn: 2}
+    assert (_workflows_value(secret), _value(secret)) == ("own-key", "first-key")
+    assert again.result >= first
+    assert "still need arn:aws:kms:eu-west-1:123456789012:key/before" in "".join(capsys.readouterr())
 
 
 def test_a_cut_off_change_is_finished_by_the_next(

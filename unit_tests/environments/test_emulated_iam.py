@@ -16,7 +16,7 @@ from ministack.core import iam_actions, iam_evaluator
 from ministack.services import ecr, iam, secretsmanager, sts
 
 from environments.emulated_ecs import role_credentials
-from environments.emulated_iam import REGISTRY_ACTIONS, allowed, enforce_as_aws_does
+from environments.emulated_iam import REGISTRY_ACTIONS, allowed, caller_may, enforce_as_aws_does
 from environments.emulated_permissions import Permission
 from environments.emulated_record import Decision, Recorder, read
 
@@ -408,7 +408,8 @@ def test_task_starts_when_its_execution_role_may_use_the_key_of_its_secrets(
     ecs: Any, role: Role, secret_of: str, starts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
-    stored = {"ARN": f"{SECRETS}key-a1b2c3", "Name": "key", "KmsKeyId": key}
+    current = {"Stages": ["AWSCURRENT"], "KmsKeyIds": [key]}
+    stored = {"ARN": f"{SECRETS}key-a1b2c3", "Name": "key", "KmsKeyId": key, "Versions": {"1": current}}
     monkeypatch.setattr(secretsmanager, "_resolve", lambda _: ("key", stored))
     context = {"StringEquals": {"kms:EncryptionContext:SecretARN": f"{SECRETS}{secret_of}"}}
     role("start", ("secretsmanager:GetSecretValue", "*"), ("kms:Decrypt", key))
@@ -434,6 +435,60 @@ def test_task_that_could_not_write_its_logs_does_not_start(ecs: Any, role: Role,
     role("start", *[grant for grant in grants if grant[0] != missing])
     with pytest.raises(SecretError, match=missing):
         ecs._resolve_container_secrets(container)
+
+
+KEYS = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/"
+
+
+@pytest.fixture
+def encrypted(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A secret whose value two KMS keys encrypt, `old` and `new`; gives its ARN."""
+    arn = f"{SECRETS}key-a1b2c3"
+    version = {"SecretString": "x", "Stages": ["AWSCURRENT"], "KmsKeyIds": [f"{KEYS}old", f"{KEYS}new"]}
+    secret = {"ARN": arn, "Name": "key", "KmsKeyId": f"{KEYS}new", "Versions": {"1": version}}
+    monkeypatch.setattr(secretsmanager, "_secrets", {"key": secret})
+    return arn
+
+
+@pytest.mark.parametrize(("key", "starts"), [("old", True), ("new", True), ("*", True), ("other", False)])
+def test_task_starts_when_its_execution_role_may_decrypt_the_secret_with_one_of_its_keys(
+    ecs: Any, role: Role, encrypted: str, key: str, starts: bool
+) -> None:
+    container = _container(secrets=[{"name": "KEY", "valueFrom": encrypted}])
+    role("start", ("secretsmanager:GetSecretValue", encrypted), ("kms:Decrypt", f"{KEYS}{key}"))
+
+    if starts:
+        assert ecs._resolve_container_secrets(container)
+    else:
+        with pytest.raises(SecretError, match=r"kms:Decrypt on resource: .*key/old"):
+            ecs._resolve_container_secrets(container)
+
+
+@pytest.mark.parametrize(("key", "read"), [("old", True), ("new", True), ("other", False)])
+def test_value_is_read_by_who_may_use_one_of_its_keys(role: Role, encrypted: str, key: str, read: bool) -> None:
+    reader = role("reader", ("secretsmanager:GetSecretValue", "*"), ("kms:Decrypt", f"{KEYS}{key}"))
+    refused, words = _ask(reader, "secretsmanager", "GetSecretValue", {"SecretId": encrypted})
+
+    assert (refused is None) is read
+    assert ("kms:Decrypt" in words) is not read
+
+
+def test_what_the_caller_may_is_known_while_the_request_is_answered(role: Role) -> None:
+    key = role("deploy", ("kms:Encrypt", f"{KEYS}new"))
+
+    def answered() -> list[bool]:
+        _ask_in_place(key, "secretsmanager", "UpdateSecret")
+        return [caller_may(Permission("kms:Encrypt", f"{KEYS}{name}")) for name in ("new", "old")]
+
+    assert contextvars.copy_context().run(answered) == [True, False]
+    assert not contextvars.copy_context().run(caller_may, Permission("kms:Encrypt", f"{KEYS}new"))
+
+
+def _ask_in_place(key: str, service: str, operation: str) -> None:
+    """Let the request be the one that is being answered."""
+    headers = {"content-type": JSON, "x-amz-target": f"X.{operation}"}
+    headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={key}/20260101/{REGION}/{service}/aws4_request, x"
+    iam_actions.extract_resource_arn(service, "POST", "/", headers, b"{}", {}, REGION, ACCOUNT)
 
 
 @pytest.mark.parametrize("arn", ["", f"{ROLE}missing"], ids=["none", "missing"])

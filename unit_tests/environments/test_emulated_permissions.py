@@ -289,6 +289,36 @@ def test_role_made_with_tags_must_be_taggable(roles: None) -> None:
     assert made == [("iam:CreateRole", GUESSED, {}), ("iam:TagRole", GUESSED, {})]
 
 
+BY_ECR = {"kms:ViaService": "ecr.eu-west-1.amazonaws.com"}
+KMS_KEY = f"arn:aws:kms:{PLACE}:key/1"
+
+
+def test_repository_with_a_key_of_somebodys_choice_takes_grants_of_that_key() -> None:
+    chosen = {"encryptionType": "KMS", "kmsKey": KMS_KEY}
+
+    assert _needed("ecr", "CreateRepository", {"repositoryName": "r", "encryptionConfiguration": chosen}) == [
+        ("ecr:CreateRepository", f"{ECR}repository/r", {}),
+        ("kms:CreateGrant", KMS_KEY, BY_ECR),
+        ("kms:DescribeKey", KMS_KEY, BY_ECR),
+    ]
+    aws_managed = {"repositoryName": "r", "encryptionConfiguration": {"encryptionType": "KMS"}}
+    assert len(_needed("ecr", "CreateRepository", aws_managed)) == 1
+
+
+@pytest.mark.parametrize(
+    ("configuration", "key"), [({"kmsKey": KMS_KEY}, KMS_KEY), ({}, f"arn:aws:kms:{PLACE}:key/of-aws-for-ecr")]
+)
+def test_who_deletes_a_repository_retires_the_grants_of_its_key(
+    monkeypatch: pytest.MonkeyPatch, configuration: dict[str, str], key: str
+) -> None:
+    from ministack.services import ecr
+
+    monkeypatch.setattr(ecr, "_repositories", {"r": {"encryptionConfiguration": configuration}})
+
+    assert ("kms:RetireGrant", key, BY_ECR) in _needed("ecr", "DeleteRepository", {"repositoryName": "r"})
+    assert len(_needed("ecr", "DeleteRepository", {"repositoryName": "missing"})) == 1
+
+
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tagged VPC, a route table that is associated with a subnet, and the address of a NAT gateway."""
@@ -448,7 +478,14 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
     from ministack.services import secretsmanager
 
     found = {"prefect_key": (SECRET, KEY), "own": (SECRET.replace("prefect_key", "own"), None)}
-    resolved = {name: {"ARN": arn, "KmsKeyId": key} for name, (arn, key) in found.items()}
+    resolved = {
+        name: {
+            "ARN": arn,
+            "KmsKeyId": key,
+            "Versions": {"1": {"Stages": ["AWSCURRENT"], "KmsKeyIds": [key] if key else []}},
+        }
+        for name, (arn, key) in found.items()
+    }
     monkeypatch.setattr(secretsmanager, "_resolve", lambda name: (name, resolved.get(name)))
 
 
@@ -458,11 +495,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
         ("GetSecretValue", {"SecretId": "prefect_key"}, [("Decrypt", SECRET)]),
         ("PutSecretValue", {"SecretId": "prefect_key", "SecretString": "x"}, [("GenerateDataKey", SECRET)]),
         ("UpdateSecret", {"SecretId": "prefect_key", "Description": "x"}, []),
-        (
-            "UpdateSecret",
-            {"SecretId": "prefect_key", "KmsKeyId": KEY},
-            [("GenerateDataKey", TRIED), ("Decrypt", TRIED)],
-        ),
+        ("UpdateSecret", {"SecretId": "prefect_key", "KmsKeyId": KEY}, []),
         ("DescribeSecret", {"SecretId": "prefect_key"}, []),
     ],
 )
@@ -475,6 +508,15 @@ def test_secret_takes_permissions_for_its_key(
     assert _needed("secretsmanager", operation, parameters) == [
         base,
         *[(f"kms:{use}", KEY, {**via, "kms:EncryptionContext:SecretARN": named}) for use, named in uses],
+    ]
+
+
+def test_key_that_a_secret_is_given_is_tried_without_the_secrets_name(secret: None) -> None:
+    via = {"kms:ViaService": "secretsmanager.eu-west-1.amazonaws.com", "kms:EncryptionContext:SecretARN": TRIED}
+
+    assert _needed("secretsmanager", "UpdateSecret", {"SecretId": "own", "KmsKeyId": KEY})[1:] == [
+        ("kms:GenerateDataKey", KEY, via),
+        ("kms:Decrypt", KEY, via),
     ]
 
 

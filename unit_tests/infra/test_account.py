@@ -333,6 +333,19 @@ def test_key_of_the_settings_is_not_removed_with_the_environment(
     assert kms.describe_key(KeyId=arn)["KeyMetadata"]["KeyState"] == "Enabled"
 
 
+def test_key_that_cannot_be_used_is_refused_before_a_policy_changes(
+    environment: Environment, iam: Any, aws_mocked: Aws
+) -> None:
+    kms = aws_mocked("kms")
+    key = kms.create_key()["KeyMetadata"]
+    kms.disable_key(KeyId=key["KeyId"])
+    with pytest.raises(PlatformError, match="can't be used"):
+        bootstrap(dataclasses.replace(environment, kms_key_arn=key["Arn"]), ACME)
+
+    assert iam.list_policies(Scope="Local")["Policies"] == []
+    assert iam.list_roles()["Roles"] == []
+
+
 def test_nobody_is_trusted_before_the_first_run(environment: Environment, iam: Any) -> None:
     assert trusted(environment) == Trust("")
 

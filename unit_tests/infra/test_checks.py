@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 from environments.checking import Check, Finding
 from environments.errors import PlatformError
 from environments.settings import Environment
-from infra import checks, state
+from infra import checks, encryption, state
 from unit_tests.conftest import ACCOUNT
 
 
@@ -126,6 +126,10 @@ def test_account_that_is_not_set_up_says_who_does_that(
     assert "invoke bootstrap-account --env dev" in caught.value.todo
 
     state.ensure_bucket(environment)
+    with pytest.raises(PlatformError, match="there is no KMS key alias/dev_dataflow_automation"):
+        look(environment)
+
+    encryption.ensure_key(environment)
     assert look(environment) == f"{state.bucket_name(environment)} is there"
 
 

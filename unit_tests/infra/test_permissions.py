@@ -35,6 +35,8 @@ READS_OF_OTHERS = {
     "cloudwatch:DescribeAlarms",
 }
 """Read what is nobody's secret, before it is known whose it is."""
+WITH_ANY_KEY = {"kms:Decrypt", "kms:RetireGrant"}
+"""With any KMS key: decrypting the environment's own secrets, and retiring what a grant lets the caller retire."""
 IAM_OF_DEPLOY = {
     *("CreateRole", "PutRolePermissionsBoundary", "PutRolePolicy"),
     *("DeleteRole", "DeleteRolePolicy", "DetachRolePolicy", "TagRole", "UntagRole", "UpdateAssumeRolePolicy"),
@@ -166,13 +168,19 @@ def test_every_statement_is_about_the_environment_alone(chosen: Environment) -> 
                 open_ended += statement["Action"]
 
     assert {action for action in open_ended if not action.startswith("ec2:Describe")} <= (
-        WITHOUT_RESOURCE | READS_OF_OTHERS
+        WITHOUT_RESOURCE | READS_OF_OTHERS | WITH_ANY_KEY
     )
     assert all(resource != "*" for one in _all(chosen) if _tagged(chosen, one) for resource in one["Resource"])
 
 
 def test_everything_is_in_the_account_and_region_of_the_settings(chosen: Environment) -> None:
-    arns = [resource for one in _all(chosen) for resource in one["Resource"] if resource != "*"]
+    arns = [
+        resource
+        for one in _all(chosen)
+        if not set(one["Action"]) <= WITH_ANY_KEY
+        for resource in one["Resource"]
+        if resource != "*"
+    ]
 
     assert {arn.split(":")[3] for arn in arns} == {"eu-west-1", ""}
     assert {arn.split(":")[4] for arn in arns} == {"123456789012", ""}
@@ -291,6 +299,46 @@ def test_roles_are_passed_to_the_services_that_use_them(
     arn = f"arn:aws:iam::123456789012:role/dev_dataflow_automation_{role}"
 
     assert _may(environment, "deploy", "iam:PassRole", arn, iam__PassedToService=service) is passed
+
+
+@pytest.mark.parametrize("key", [KEY, KEY.replace("123456789012", "999999999999"), KEY.replace("key/0", "key/1")])
+def test_deploy_decrypts_its_own_secrets_with_any_key_and_nothing_else(chosen: Environment, key: str) -> None:
+    secret = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:{}_dataflow_automation_prefect_key_workflow-AbCdEf"
+    via = {"kms__ViaService": "secretsmanager.eu-west-1.amazonaws.com"}
+    ours, theirs = ({"kms__EncryptionContext__SecretARN": secret.format(name)} for name in ("dev", "prod"))
+
+    assert _may(chosen, "deploy", "kms:Decrypt", key, **via, **ours)
+    assert not _may(chosen, "deploy", "kms:Decrypt", key, **via, **theirs)
+    assert not _may(chosen, "deploy", "kms:Decrypt", key, **via)
+    assert not _may(chosen, "deploy", "kms:Decrypt", key, **ours)
+    assert not any(_may(chosen, role, "kms:Decrypt", key, **via, **ours) for role in ("plan", "register"))
+
+
+def test_deploy_encrypts_with_the_key_of_the_settings_or_else_with_the_environments(environment: Environment) -> None:
+    other = KEY.replace("key/0", "key/1")
+    chosen = dataclasses.replace(environment, kms_key_arn=KEY)
+    via = {"kms__ViaService": "secretsmanager.eu-west-1.amazonaws.com"}
+    tag = {"aws__ResourceTag_to_environment": "dev"}
+    for action in ("kms:Encrypt", "kms:GenerateDataKey"):
+        assert _may(chosen, "deploy", action, KEY, **via)
+        assert not _may(chosen, "deploy", action, other, **via, **tag)
+        assert not _may(chosen, "deploy", action, KEY)
+        assert _may(environment, "deploy", action, other, **via, **tag)
+        assert not _may(environment, "deploy", action, other, **via)
+
+
+@pytest.mark.parametrize("role", ["deploy", "register"])
+def test_repositories_are_deleted_whatever_key_they_have_and_created_with_that_of_the_settings(
+    environment: Environment, role: str
+) -> None:
+    chosen = dataclasses.replace(environment, kms_key_arn=KEY)
+    via, other = {"kms__ViaService": "ecr.eu-west-1.amazonaws.com"}, KEY.replace("key/0", "key/1")
+
+    assert all(_may(one, role, "kms:RetireGrant", other, **via) for one in (environment, chosen))
+    assert not _may(chosen, role, "kms:RetireGrant", KEY)
+    assert _may(chosen, role, "kms:CreateGrant", KEY, **via)
+    assert not _may(chosen, role, "kms:CreateGrant", other, **via)
+    assert not _may(environment, role, "kms:CreateGrant", KEY, **via)
 
 
 def test_plan_reads_and_reads_no_secret(chosen: Environment) -> None:
