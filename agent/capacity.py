@@ -23,8 +23,12 @@ FORGOTTEN_AFTER_SECONDS = 900.0
 """A refusal so long after the one before is the first of a row."""
 ALL_AT_ONCE = 64
 """When so many runs may be tried at a time, the provider takes all again."""
-TRIAL_SECONDS = 120.0
+TRIAL_SECONDS = 60.0
 """A run that was to be tried and has neither been started nor refused by then leaves its place to another."""
+SAME_RUN = 4
+"""A run that was refused so often in a row lets another one be tried: it may be the only one that has no room."""
+TURN_SECONDS = 30.0
+"""How much longer it waits then."""
 JITTER = random.SystemRandom()
 
 
@@ -41,6 +45,7 @@ class Provider:
         retry_at: when to try again, in seconds of the clock.
         allowed: how many runs may be tried at a time.
         trying: runs that are tried now, and since when.
+        held: runs that were refused: how often, and when to try each again, in seconds of the clock.
         accepted: runs that were taken since it last refused; their tasks may still find no room.
     """
 
@@ -52,6 +57,7 @@ class Provider:
     retry_at: float = 0.0
     allowed: int = 1
     trying: dict[uuid.UUID, float] = dataclasses.field(default_factory=dict)
+    held: dict[uuid.UUID, tuple[int, float]] = dataclasses.field(default_factory=dict)
     accepted: set[uuid.UUID] = dataclasses.field(default_factory=set)
 
 
@@ -64,8 +70,8 @@ class Capacity:
 
     @property
     def refused(self) -> bool:
-        """Whether any provider refuses."""
-        return any(provider.refuses for provider in self._providers.values())
+        """Whether any provider refuses, or has refused a run that is to wait."""
+        return any(provider.refuses or provider.held for provider in self._providers.values())
 
     def choose(self, wanted: str, run: uuid.UUID) -> str | None:
         """Return the provider to start a run at now, or None when it has to wait.
@@ -81,6 +87,8 @@ class Capacity:
 
     def _admits(self, name: str, run: uuid.UUID) -> bool:
         provider, now = self._providers[name], self._clock()
+        if now < provider.held.get(run, (0, now))[1]:
+            return False
         if not provider.refuses:
             return True
         provider.trying = {each: began for each, began in provider.trying.items() if now - began < TRIAL_SECONDS}
@@ -96,19 +104,27 @@ class Capacity:
         provider, now = self._providers[name], self._clock()
         if provider.refuses and run not in provider.trying and run not in provider.accepted:
             return
+        provider.held = {each: held for each, held in provider.held.items() if now - held[1] < FORGOTTEN_AFTER_SECONDS}
+        times = provider.held.get(run, (0, now))[0] + 1
+        if times > 1 and (provider.accepted or not provider.refuses):
+            # Others have been taken since: it is this run alone that has no room.
+            provider.trying.pop(run, None)
+            provider.held[run] = times, now + _pause(times)
+            return
         if now - provider.refused_at > FORGOTTEN_AFTER_SECONDS:
             provider.refusals = 0
         if not provider.refuses:
             provider.since = datetime.datetime.now(datetime.UTC)
         provider.refuses, provider.reason, provider.refused_at = True, reason, now
         provider.refusals += 1
-        pause = min(FIRST_PAUSE_SECONDS * 2 ** (provider.refusals - 1), LONGEST_PAUSE_SECONDS)
-        provider.retry_at = now + pause * JITTER.uniform(0.75, 1.25)
+        provider.retry_at = now + _pause(provider.refusals)
+        provider.held[run] = times, provider.retry_at + (0 if times % SAME_RUN else TURN_SECONDS)
         provider.allowed, provider.trying, provider.accepted = 1, {}, set()
 
     def taken(self, name: str, run: uuid.UUID) -> None:
         """Note that a provider took a run: one more may be tried at a time, so twice as many when all were taken."""
         provider = self._providers[name]
+        provider.held.pop(run, None)
         if not provider.refuses:
             return
         provider.trying.pop(run, None)
@@ -126,3 +142,8 @@ class Capacity:
         provider = self._providers[name]
         since = f" since {provider.since:%Y-%m-%d %H:%M:%S} UTC" if provider.since else ""
         return f"waits for capacity of {name}{since}: {provider.reason.rstrip('.')}"
+
+
+def _pause(refusals: int) -> float:
+    """Return the seconds until the next trial after so many refusals in a row."""
+    return min(FIRST_PAUSE_SECONDS * 2.0 ** (refusals - 1), LONGEST_PAUSE_SECONDS) * JITTER.uniform(0.75, 1.25)

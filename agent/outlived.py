@@ -7,6 +7,7 @@ it is retried while its task hangs. Its task would go on with the work, and repo
 import asyncio
 import datetime
 import logging
+import os
 import time
 import uuid
 from collections import Counter
@@ -35,7 +36,8 @@ logger = logging.getLogger("prefect.agent.outlived")
 
 async def stop_all(client: PrefectClient, tasks: Tasks) -> None:
     """Stop the tasks of a cluster whose run has ended without them, was deleted, or is at a later attempt."""
-    running = [(run, task) for task in await tasks.running() if (run := run_of(task["tags"]))]
+    ours = [task for task in await tasks.running() if _api_url(task) in ("", os.environ.get("PREFECT_API_URL", ""))]
+    running = [(run, task) for task in ours if (run := run_of(task["tags"]))]
     of_run = Counter(run for run, _ in running)
     runs = await _runs(client, list(of_run))
     now = datetime.datetime.now(datetime.UTC)
@@ -92,6 +94,13 @@ def _of_earlier_attempts(tasks: Sequence[Task], attempt: str) -> list[Task]:
     return [
         task for task in tasks if task["lastStatus"] not in ENDED and task["tags"].get(ATTEMPT_TAG, attempt) != attempt
     ]
+
+
+def _api_url(task: Task) -> str:
+    """The Prefect API that a task was started for; another one knows nothing of its run."""
+    overrides = (task.get("overrides") or {}).get("containerOverrides") or []
+    variables = [variable for override in overrides for variable in override.get("environment") or []]
+    return next((str(each["value"]) for each in variables if each["name"] == "PREFECT_API_URL"), "")
 
 
 async def _runs(client: PrefectClient, ids: Sequence[uuid.UUID]) -> dict[Any, FlowRun]:

@@ -31,11 +31,13 @@ from typing import Any
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas import filters as f
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import LogSort
+from prefect.states import Cancelled
 
 from agent import attempts, aws, outlived, prefect_states, task_ends, unused_definitions
 from agent.capacity import Capacity
 from agent.tasks import ENDED, Task, Tasks
-from environments.run_terms import ATTEMPT_TAG, RESTARTS_TAG, RUN_TAG, WAITING
+from environments.run_terms import ATTEMPT_TAG, NOT_RESTARTED, RESTARTS_TAG, RUN_TAG, WAITING
 
 LOOK_SECONDS = 10
 JITTER = random.SystemRandom()
@@ -50,6 +52,10 @@ UNLISTED = "Unlisted"
 """Stands for the `stopCode` of a task that ECS no longer lists."""
 RETRY = "AwaitingRetry"
 """Prefect's name for the state of a run that waits for its next retry."""
+TAKER = "prefect.worker.name"
+"""Label of a run by which Prefect's worker says who has taken it."""
+LISTED_SECONDS = 3600
+"""How long ECS lists a stopped task."""
 PAGE = 200
 
 logger = logging.getLogger("prefect.agent.recovery")
@@ -66,6 +72,7 @@ class Agent:
         starting: returns the runs that it is starting now.
         capacity: where it notes which capacity providers refuse.
         waiting: returns for each of these why runs wait, and how many.
+        decided: ids of the CRASHED states of runs of which is known whether they are restarted.
     """
 
     project: str
@@ -74,6 +81,7 @@ class Agent:
     starting: Callable[[], Set[uuid.UUID]]
     capacity: Capacity
     waiting: Callable[[], dict[str, int]]
+    decided: set[uuid.UUID] = dataclasses.field(default_factory=set)
 
 
 async def keep_looking(agent: Agent) -> None:
@@ -102,6 +110,8 @@ async def look(agent: Agent, thorough: bool) -> None:
         if runs:
             left_to_others = await _being_started_by_others(client, agent, runs)
             await _look_at([run for run in runs if run.id not in left_to_others], client, agent)
+        if thorough:
+            await _look_at_crashed(client, agent)
 
 
 async def look_at_tasks(agent: Agent) -> None:
@@ -124,6 +134,41 @@ async def _look_at(runs: Sequence[FlowRun], client: PrefectClient, agent: Agent)
                 await _see_to(run, task, client, tasks, agent.capacity)
 
 
+async def _look_at_crashed(client: PrefectClient, agent: Agent) -> None:
+    """See to runs whose task reported their crash before it ended, and of which the event of its end was lost.
+
+    A run that is interrupted does so in its grace period. Each is looked at once: a task is listed for an hour.
+    """
+    runs = await _read_runs(
+        client,
+        agent.project,
+        type=f.FlowRunFilterStateType(any_=[StateType.CRASHED]),
+        ended=f.FlowRunFilterEndTime.model_validate({"after_": _ago(LISTED_SECONDS)}),
+    )
+    crashed = {run.state.id: run for run in runs if run.state and run.infrastructure_pid}
+    agent.decided.intersection_update(crashed)
+    new = {state: run for state, run in crashed.items() if state not in agent.decided}
+    cluster = (await client.read_work_pool(agent.project)).base_job_template["job_configuration"]["cluster"]
+    async with aws.client("ecs") as ecs:
+        known = await Tasks(ecs, cluster).described(map(_task_arn, new.values()))
+    for state, run in new.items():
+        task = known.get(_task_arn(run))
+        if task and task["lastStatus"] != "STOPPED":
+            continue
+        if task and int(task["tags"].get(RESTARTS_TAG) or 0) and not await _is_decided(client, run):
+            if task["stoppedAt"] > _ago(LEFT_ALONE_SECONDS):
+                continue
+            await task_ends.settle(client, task, {RUN_TAG: str(run.id), **task["tags"]}, agent.capacity)
+        agent.decided.add(state)
+
+
+async def _is_decided(client: PrefectClient, run: FlowRun) -> bool:
+    """Whether the log of a run says why it is not restarted."""
+    of_run = f.LogFilter(flow_run_id=f.LogFilterFlowRunId(any_=[run.id]))
+    lines = await client.read_logs(of_run, limit=PAGE, sort=LogSort.TIMESTAMP_DESC)
+    return any(line.message.startswith(NOT_RESTARTED) for line in lines)
+
+
 async def _runs_at_work(client: PrefectClient, project: str, thorough: bool) -> list[FlowRun]:
     """Runs that have needed a task for a while; if not thorough, the PENDING ones without a known task."""
     if not thorough:
@@ -135,11 +180,13 @@ async def _runs_at_work(client: PrefectClient, project: str, thorough: bool) -> 
     return [run for run in runs if task_ends.needs_a_task(run)]
 
 
-async def _read_runs(client: PrefectClient, project: str, **state: Any) -> list[FlowRun]:
+async def _read_runs(
+    client: PrefectClient, project: str, ended: f.FlowRunFilterEndTime | None = None, **state: Any
+) -> list[FlowRun]:
     found: list[FlowRun] = []
     for offset in itertools.count(0, PAGE):
         page = await client.read_flow_runs(
-            flow_run_filter=f.FlowRunFilter(state=f.FlowRunFilterState(**state)),
+            flow_run_filter=f.FlowRunFilter(state=f.FlowRunFilterState(**state), end_time=ended),
             work_pool_filter=f.WorkPoolFilter(name=f.WorkPoolFilterName(any_=[project])),
             limit=PAGE,
             offset=offset,
@@ -151,8 +198,9 @@ async def _read_runs(client: PrefectClient, project: str, **state: Any) -> list[
 
 
 async def _being_started_by_others(client: PrefectClient, agent: Agent, runs: Sequence[FlowRun]) -> set[uuid.UUID]:
-    """Runs without a known task that another agent has taken, and it is alive: it is busy, and will start them."""
-    takers = {run.id: run.labels.get("prefect.worker.name") for run in runs if not run.infrastructure_pid}
+    """Runs that another agent has taken, and it is alive: it is busy, and will start them."""
+    pending = [run for run in runs if run.state and run.state.is_pending()]
+    takers = {run.id: run.labels.get(TAKER) for run in pending}
     if not set(takers.values()) - {None, agent.name}:
         return set()
     lately = {"last_heartbeat_time": {"after_": _ago(MISSED_HEARTBEATS * agent.heartbeat_seconds)}}
@@ -187,18 +235,13 @@ async def _see_to_run_without_task(run: FlowRun, client: PrefectClient, capacity
             message = "No ECS task was started for it: its agent died, or lost touch. It is started again."
             again = prefect_states.rescheduled(message)
             await prefect_states.propose(client, run.id, again, once=f"{run.state.id} rescheduled")
-    # A run without an ECS task of its own can be one that somebody started by hand.
-    elif run.infrastructure_pid:
-        tags = {RUN_TAG: str(run.id), RESTARTS_TAG: str(await _restarts(run, client))}
-        await task_ends.settle(client, {"stopCode": UNLISTED, "taskArn": _task_arn(run)}, tags, capacity)
-
-
-async def _restarts(run: FlowRun, client: PrefectClient) -> int:
-    """How often a run may be restarted; its task, which has a tag that says so, is gone."""
-    of_deployment: dict[str, Any] = {}
-    if run.deployment_id:
-        of_deployment = (await client.read_deployment(run.deployment_id)).job_variables or {}
-    return int({**of_deployment, **(run.job_variables or {})}.get("restarts") or 0)
+    elif run.state.is_cancelling():
+        await prefect_states.propose(client, run.id, Cancelled(message="It has no task."))
+    # A run that no agent has taken can be one that somebody started by hand.
+    elif run.infrastructure_pid or TAKER in run.labels:
+        tags = {RUN_TAG: str(run.id)}
+        task = {"stopCode": UNLISTED, "taskArn": _task_arn(run)}
+        await task_ends.settle(client, task, tags, capacity)
 
 
 def _task_arn(run: FlowRun) -> str:

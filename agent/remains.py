@@ -5,6 +5,7 @@ its log (run_workflow.py), so that the agent can release it at once. The task ru
 ran in its process, have nobody else to end them.
 """
 
+import datetime
 import itertools
 import re
 import uuid
@@ -38,12 +39,18 @@ async def release_slots(client: PrefectClient, place: task_log.Place) -> int:
     return len(leases)
 
 
-async def end_children(client: PrefectClient, run_id: uuid.UUID) -> int:
-    """Mark the task runs and subflows of a dead run that are not at an end as CRASHED; return how many that were."""
+async def end_children(client: PrefectClient, run_id: uuid.UUID, until: datetime.datetime) -> int:
+    """Mark the task runs and subflows of a dead run that are not at an end as CRASHED; return how many that were.
+
+    Args:
+        client: of Prefect.
+        run_id: the dead run's.
+        until: those that began later belong to its next attempt.
+    """
     ended = 0
-    alive = await _task_runs(client, run_id)
+    alive = [each for each in await _task_runs(client, run_id) if each.created is None or each.created <= until]
     for subflow in await _subflows(client, [each.id for each in alive]):
-        ended += await end_children(client, subflow.id)
+        ended += await end_children(client, subflow.id, until)
         ended += await prefect_states.propose(client, subflow.id, _died())
     for task_run in alive:
         await client.set_task_run_state(task_run.id, _died(), force=True)

@@ -35,6 +35,8 @@ UNORDERED = {
 """Lists of which the order means nothing, and the field that tells their entries apart."""
 KEPT_SECONDS = 3600.0
 """A revision that this agent has used so lately stays, for runs that differ from each other."""
+REMEMBERED = 1000
+"""When an agent knows more revisions, it forgets those that it has not used lately."""
 ATTEMPTS = 8
 FIRST_PAUSE_SECONDS = 0.25
 CHANCE = random.SystemRandom()
@@ -112,6 +114,10 @@ class Revisions:
                 arn = _register(ecs, definition)
                 self._deregister_others(ecs, definition["family"], arn)
             self._known[content] = arn, self._clock()
+        if len(self._known) > REMEMBERED:
+            lately = self._clock() - KEPT_SECONDS
+            for old in [old for old, (_, used) in list(self._known.items()) if used < lately]:
+                self._known.pop(old, None)
         return arn
 
     def forget(self, arn: str) -> None:

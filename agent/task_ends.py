@@ -10,6 +10,7 @@ import asyncio
 import datetime
 import logging
 import uuid
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,27 +30,43 @@ READ_WITHIN_SECONDS = 20
 """Of the 30 s within which a death is to be seen."""
 
 logger = logging.getLogger("prefect.agent.task_ends")
+_locks: weakref.WeakValueDictionary[uuid.UUID, asyncio.Lock] = weakref.WeakValueDictionary()
 
 
 async def settle(client: PrefectClient, task: Mapping[str, Any], tags: Mapping[str, str], capacity: Capacity) -> None:
     """See to the run of a stopped task, if it has not ended itself.
 
+    The event of a task and the look at it can meet here: the second one waits, and finds the run as the first left it.
+
     Args:
         client: of Prefect.
         task: as ECS describes it.
-        tags: of the task.
+        tags: of the task; without those of the agent, which are gone when ECS no longer lists it, only the task that
+            the run knows of counts.
         capacity: where the agent notes which capacity providers refuse.
     """
     run_id = uuid.UUID(tags[RUN_TAG])
+    async with _locks.setdefault(run_id, asyncio.Lock()):
+        await _settle(client, run_id, task, tags, capacity)
+
+
+async def _settle(
+    client: PrefectClient, run_id: uuid.UUID, task: Mapping[str, Any], tags: Mapping[str, str], capacity: Capacity
+) -> None:
     try:
         run = await client.read_flow_run(run_id)
     except ObjectNotFound:
         return
     if run.state is None or not needs_a_task(run):
         return
+    began = datetime.datetime.now(datetime.UTC)
     states = await client.read_flow_run_states(run_id)
     # An event can come late, when the run is at its next attempt already.
-    if ATTEMPT_TAG in tags and tags[ATTEMPT_TAG] != attempts.name(run_id, states):
+    if ATTEMPT_TAG in tags:
+        current = tags[ATTEMPT_TAG] == attempts.name(run_id, states)
+    else:
+        current = (run.infrastructure_pid or "").endswith(task["taskArn"])
+    if not current:
         return
     cause = causes.cause_of(task)
     logger.info("the task of run %s stopped: %s", run_id, causes.message(task))
@@ -59,17 +76,35 @@ async def settle(client: PrefectClient, task: Mapping[str, Any], tags: Mapping[s
     place = await _place(task)
     if run.state.is_cancelling():
         await prefect_states.propose(client, run_id, Cancelled(message="Its task has stopped."))
-        await _tidy_up(client, run_id, place)
+        await _tidy_up(client, run_id, place, began)
         return
     # Whoever crashed the run before: the agent itself uses these words.
     reported = run.state.is_crashed() and not str(run.state.message).startswith(causes.DIED)
     itself = causes.ended_itself(task, reported)
     message = causes.message(task, itself)
-    await _explain(client, run_id, message, place)
+    lines = await _last_lines(place)
+    if not await _is_still(client, run):
+        return
+    await _explain(client, run_id, message, lines)
     if not run.state.is_crashed():
         await prefect_states.propose(client, run_id, Crashed(message=message))
-    await _tidy_up(client, run_id, place)
-    await _restart(client, run_id, states, task, int(tags.get(RESTARTS_TAG) or 0), itself)
+    await _tidy_up(client, run_id, place, began)
+    allowed = int(tags[RESTARTS_TAG]) if tags.get(RESTARTS_TAG) else await allowed_restarts(client, run)
+    await _restart(client, run_id, states, task, allowed, itself)
+
+
+async def _is_still(client: PrefectClient, run: FlowRun) -> bool:
+    """Whether a run is still in the state that it was read in; meanwhile another agent may have seen to it."""
+    now = await client.read_flow_run(run.id)
+    return bool(run.state and now.state and now.state.id == run.state.id)
+
+
+async def allowed_restarts(client: PrefectClient, run: FlowRun) -> int:
+    """How often a run may be restarted, by its job variables: the task, which has a tag that says so, is gone."""
+    of_deployment: dict[str, Any] = {}
+    if run.deployment_id:
+        of_deployment = (await client.read_deployment(run.deployment_id)).job_variables or {}
+    return int({**of_deployment, **(run.job_variables or {})}.get("restarts") or 0)
 
 
 def needs_a_task(run: FlowRun) -> bool:
@@ -114,6 +149,8 @@ async def _restart(
     if why:
         await _log(client, run_id, [(logging.ERROR, f"{NOT_RESTARTED}: {why}.")])
         return
+    if not ((now := await client.read_flow_run(run_id)).state and now.state.is_crashed()):
+        return  # another agent was quicker
     again: State[Any] = Scheduled(name=AWAITING_RESTART, message=f"Restart {restarts + 1} of {allowed}: {cause.words}.")
     await prefect_states.propose(client, run_id, again, once=f"restart {restarts + 1}")
 
@@ -127,11 +164,13 @@ async def _place(task: Mapping[str, Any]) -> task_log.Place | None:
         return None
 
 
-async def _tidy_up(client: PrefectClient, run_id: uuid.UUID, place: task_log.Place | None) -> None:
+async def _tidy_up(
+    client: PrefectClient, run_id: uuid.UUID, place: task_log.Place | None, began: datetime.datetime
+) -> None:
     """Release what the dead task holds at Prefect. What fails here Prefect does itself, minutes later."""
     for what, action in (
         ("concurrency slots", remains.release_slots(client, place) if place else None),
-        ("task runs", remains.end_children(client, run_id)),
+        ("task runs", remains.end_children(client, run_id, began)),
     ):
         try:
             if action and (count := await asyncio.wait_for(action, READ_WITHIN_SECONDS)):
@@ -140,13 +179,16 @@ async def _tidy_up(client: PrefectClient, run_id: uuid.UUID, place: task_log.Pla
             logger.warning("run %s: %s of its dead task not seen to: %s", run_id, what, error)
 
 
-async def _explain(client: PrefectClient, run_id: uuid.UUID, message: str, place: task_log.Place | None) -> None:
-    """Put the reason and the last lines that the task wrote into the run's log."""
+async def _last_lines(place: task_log.Place | None) -> list[str]:
+    """The last lines that a task wrote, or why they can't be read: the run must go on all the same."""
     try:
-        lines = await asyncio.wait_for(task_log.last_lines(place, LAST_LINES), READ_WITHIN_SECONDS) if place else []
+        return await asyncio.wait_for(task_log.last_lines(place, LAST_LINES), READ_WITHIN_SECONDS) if place else []
     except Exception as error:
-        # The run must go on all the same.
-        lines = [f"(can't be read: {type(error).__name__}: {error})"]
+        return [f"(can't be read: {type(error).__name__}: {error})"]
+
+
+async def _explain(client: PrefectClient, run_id: uuid.UUID, message: str, lines: list[str]) -> None:
+    """Put the reason and the last lines that the task wrote into the run's log."""
     entries = [(logging.ERROR, message)]
     if lines:
         shown = "\n".join(line.rstrip()[:LINE_LENGTH] for line in lines)

@@ -74,6 +74,8 @@ class Agent(ECSWorker):
         self._revisions = Revisions()
         self._waiting: Counter[str] = Counter()
         self._providers: dict[uuid.UUID, tuple[float, str]] = {}
+        self._on_demand: set[uuid.UUID] = set()
+        self._unknown: Counter[str] = Counter()
 
     @classmethod
     def __dispatch_key__(cls) -> str:
@@ -87,6 +89,7 @@ class Agent(ECSWorker):
         due = await super()._get_scheduled_flow_runs()
         self._waiting = Counter()
         if not self._capacity.refused:
+            self._on_demand.clear()
             return due
         ready, unmarked = [], []
         for entry in due:
@@ -97,35 +100,55 @@ class Agent(ECSWorker):
             self._waiting[self._capacity.explain(wanted)] += 1
             if entry.flow_run.state and entry.flow_run.state.name != AWAITING_CAPACITY:
                 unmarked.append((entry.flow_run, wanted))
-        await asyncio.gather(*(self._let_wait(*each) for each in unmarked[:MARKED_AT_ONCE]))
+        marking = (self._let_wait(*each, taken=False) for each in unmarked[:MARKED_AT_ONCE])
+        for outcome in await asyncio.gather(*marking, return_exceptions=True):
+            if isinstance(outcome, Exception):  # the run waits all the same, and is marked the next time
+                logger.warning("a run is not marked as waiting: %s: %s", type(outcome).__name__, outcome)
         return ready
 
     async def _wanted_provider(self, flow_run: "FlowRun") -> str:
-        """Return the capacity provider that a run's job variables name."""
+        """Return the capacity provider that a run is to be started at."""
+        if flow_run.id in self._on_demand:
+            return ON_DEMAND
         if named := (flow_run.job_variables or {}).get("capacity_provider"):
             return str(named)
-        properties = self.work_pool.base_job_template["variables"]["properties"]
-        usual = str(properties["capacity_provider"]["default"])
+        variables = self.work_pool.base_job_template.get("variables", {}).get("properties", {})
+        usual = str(variables.get("capacity_provider", {}).get("default") or ON_DEMAND)
         if not flow_run.deployment_id:
             return usual
         read_at, name = self._providers.get(flow_run.deployment_id, (float("-inf"), usual))
         if time.monotonic() - read_at > REMEMBERED_SECONDS:
             name = usual
-            with contextlib.suppress(ObjectNotFound):  # it was deleted, and its run soon is
+            try:
                 deployment = await self.client.read_deployment(flow_run.deployment_id)
                 name = str((deployment.job_variables or {}).get("capacity_provider") or usual)
+            except (
+                Exception
+            ) as error:  # it was deleted, or Prefect has trouble: the run is looked at again when it starts
+                logger.warning("deployment %s: %s: %s", flow_run.deployment_id, type(error).__name__, error)
             self._providers[flow_run.deployment_id] = time.monotonic(), name
         return name
 
-    async def _let_wait(self, flow_run: "FlowRun", provider: str) -> None:
-        """Put a run back into its place in the queue, with what it waits for."""
+    async def _let_wait(self, flow_run: "FlowRun", provider: str, taken: bool) -> None:
+        """Put a run back into its place in the queue, with what it waits for.
+
+        Args:
+            flow_run: the run.
+            provider: that has no room for it.
+            taken: this agent has taken the run; then nothing is done when another one has taken it since.
+        """
         try:
             now = await self.client.read_flow_run(flow_run.id)
         except ObjectNotFound:
             return
-        if now.state and (now.state.is_pending() or now.state.is_scheduled()):
+        if now.state and (self._is_mine(now) if taken else now.state.is_scheduled()):
             message = f"The run {self._capacity.explain(provider)}. It is started when AWS has room."
             await prefect_states.propose(self.client, now.id, prefect_states.awaiting_capacity(now, message))
+
+    def _is_mine(self, flow_run: "FlowRun") -> bool:
+        """Whether this agent has taken a run, and nobody else since."""
+        taker = flow_run.labels.get("prefect.worker.name")
+        return bool(flow_run.state and flow_run.state.is_pending() and taker in (None, self.name))
 
     # How a run is started
 
@@ -143,9 +166,13 @@ class Agent(ECSWorker):
             await prefect_states.propose(self.client, flow_run.id, Crashed(message=f"Not started: {error}"))
         except NotStartedError:
             pass
-        except (refusals.RefusedError, refusals.NoAnswerError, refusals.StaleError, refusals.NotYetKnownError) as error:
-            message = f"AWS did not answer: {error}. The run is started when it does."
-            await prefect_states.propose(self.client, flow_run.id, prefect_states.rescheduled(message))
+        except refusals.NoAnswerError as error:
+            # Its task may have been started: recovery looks for it, and schedules the run again if there is none.
+            self.get_flow_run_logger(flow_run).warning("AWS did not answer, the agent looks again soon: %s", error)
+        except (refusals.RefusedError, refusals.StaleError, refusals.NotYetKnownError) as error:
+            if self._is_mine(await self.client.read_flow_run(flow_run.id)):
+                message = f"AWS asks to try again: {error}."
+                await prefect_states.propose(self.client, flow_run.id, prefect_states.rescheduled(message))
         finally:
             self._capacity.given_up(flow_run.id)
         if task_status:
@@ -169,9 +196,10 @@ class Agent(ECSWorker):
         wanted = provider_of(request)
         if attempts.restarts(states) > RESTARTS_ON_SPOT:
             wanted = ON_DEMAND
+            self._on_demand.add(flow_run.id)
         provider = self._capacity.choose(wanted, flow_run.id)
         if provider is None:
-            await self._let_wait(flow_run, wanted)
+            await self._let_wait(flow_run, wanted, taken=True)
             raise NotStartedError
         set_provider(request, provider)
         try:
@@ -180,7 +208,7 @@ class Agent(ECSWorker):
             self._capacity.refuse(provider, flow_run.id, str(error))
             if isinstance(error, refusals.NoAnswerError):
                 raise
-            await self._let_wait(flow_run, provider)
+            await self._let_wait(flow_run, provider, taken=True)
             raise NotStartedError from error
         self._capacity.taken(provider, flow_run.id)
         return result
@@ -260,11 +288,16 @@ class Agent(ECSWorker):
             answer = ecs_client.run_task(**task_run_request)
         except ecs_client.exceptions.ConflictException as conflict:
             # Same attempt, other parameters: the tags of another agent, or a task definition registered since.
-            return {"taskArn": conflict.response["resourceIds"][0], "clusterArn": task_run_request["cluster"]}
+            if started := conflict.response.get("resourceIds"):
+                return {"taskArn": started[0], "clusterArn": task_run_request["cluster"]}
+            raise refusals.RefusedError(str(conflict)) from None
         except Exception as error:
-            meaning = refusals.of_error(error)
-            if isinstance(meaning, refusals.StaleError):
-                self._revisions.forget(task_run_request["taskDefinition"])
+            meaning, revision = refusals.of_error(error), task_run_request["taskDefinition"]
+            if isinstance(meaning, refusals.NotYetKnownError):
+                self._unknown[revision] += 1
+            if isinstance(meaning, refusals.StaleError) or self._unknown[revision] >= len(PAUSES_SECONDS):
+                self._revisions.forget(revision)
+                self._unknown.pop(revision, None)
             raise meaning from None
         if answer["tasks"]:
             return answer["tasks"][0]

@@ -27,7 +27,7 @@ class Bucket:
 
     def take(self, a_minute: float) -> float:
         """Take one request of so many a minute; return the seconds to wait when there is none left, else 0."""
-        now, rate = self._clock(), a_minute / 60
+        now, rate = self._clock(), max(a_minute, 1.0) / 60
         self._left = min(self._left + (now - self._filled_at) * rate, BURST_SECONDS * rate)
         self._filled_at = now
         if self._left < 1:

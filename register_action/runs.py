@@ -19,8 +19,8 @@ from register_action.workflow import Choice, check_size
 
 POLL_SECONDS = 1.0
 HINT_AFTER_SECONDS = 30.0
-RESTARTED_WITHIN_SECONDS = 60.0
-"""Within this the agent starts a run again that crashed, if it does; on Fargate it may know after half of it."""
+RESTARTED_WITHIN_SECONDS = 200.0
+"""From a crash until the agent has decided about a restart: an interrupted task has 120 s to end."""
 LEFT = 19
 """How far the time and the level of a line reach."""
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
