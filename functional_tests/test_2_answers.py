@@ -11,7 +11,8 @@ from functional_tests import capacity
 from functional_tests.platform import Platform
 
 CLUSTER = "local_dataflow_automation_workflows"
-FAMILY = "local_dataflow_automation_workflow_answers"
+FAMILY = "answers"
+"""Of no workflow: the agent deregisters those that no deployment needs."""
 WAIT_SECONDS = 60
 
 
