@@ -93,7 +93,7 @@ async def serve(sockets: list[socket.socket], port: int, gateway: str, network: 
     ministack._state_map["ecs"] = ministack._state_map.pop("ecs")
     replace_default_egress(ec2)
     complete_network(ec2, recorder)
-    encrypt_values(secretsmanager, kms)
+    encrypt_values(secretsmanager, kms, recorder)
     encrypt_groups(cloudwatch_logs, kms)
     describe_alarms_in_full(cloudwatch)
     config = Config()

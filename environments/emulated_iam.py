@@ -8,7 +8,6 @@ replaced are private ones of a pinned version: the functional tests run through 
 
 import base64
 import contextvars
-import dataclasses
 import json
 import logging
 import secrets
@@ -23,7 +22,6 @@ from environments.emulated_record import Recorder
 LOG = logging.getLogger("iam")
 
 _asked: contextvars.ContextVar[Request | None] = contextvars.ContextVar("asked", default=None)
-_recorder: contextvars.ContextVar[Recorder | None] = contextvars.ContextVar("recorder", default=None)
 _refused: contextvars.ContextVar[Permission | None] = contextvars.ContextVar("refused", default=None)
 
 
@@ -53,7 +51,6 @@ def enforce_as_aws_does(ecr: Any, ecs: Any, recorder: Recorder | None = None) ->
         action = iam_actions.extract_iam_action(service, method, path, headers, body, query) or ""
         parameters = {**query, **_body(headers, body)}
         namespace, _, operation = action.partition(":")
-        _recorder.set(recorder)
         _asked.set(
             Request(namespace, operation, parameters, f"{region}:{account}", extract_access_key_id(headers, query))
         )
@@ -73,11 +70,11 @@ def enforce_as_aws_does(ecr: Any, ecs: Any, recorder: Recorder | None = None) ->
             for resource in (permission.resource, *permission.alternatives):
                 context = {**own, **_tags_of(resource), **permission.context}
                 denied = enforce(key, permission.action, service, region, resource, context)
-                if not isinstance(denied, iam_evaluator.AuthError):
-                    recorder.record(_session(key), permission.action, resource, context, denied is None)
                 if not denied:
                     break
-            else:
+            if not isinstance(denied, iam_evaluator.AuthError):
+                recorder.record(_session(key), permission.action, resource, context, denied is None)
+            if denied:
                 _refused.set(permission)
                 LOG.warning("%s denied: %s on %s", getattr(denied, "principal_arn", key), action, permission)
                 return denied
@@ -140,40 +137,36 @@ def _session(key: str) -> str:
 
 def allowed(principal: Any, permission: Permission, recorder: Recorder) -> bool:
     """Whether the policies of a principal (the emulator's `PrincipalInfo`) allow something; records the decision."""
-    if principal.policies is None:
-        return True
-    resources = (permission.resource, *permission.alternatives)
-    return any(
-        _allowed(principal, dataclasses.replace(permission, resource=resource), recorder) for resource in resources
-    )
-
-
-def _allowed(principal: Any, permission: Permission, recorder: Recorder) -> bool:
     from ministack.core.iam_evaluator import EvalContext, evaluate
 
-    keys = {**_tags_of(permission.resource), **permission.context}
-    context = EvalContext(
-        principal_arn=principal.arn,
-        principal_type=principal.type,
-        principal_account=principal.account,
-        action=permission.action,
-        resource_arn=permission.resource,
-        region="",
-        service_context={key.lower(): value for key, value in keys.items()},
-        principal_keys=principal.keys,
-    )
-    may: bool = evaluate(context, principal.policies, *principal.limits).decision == "Allow"
-    recorder.record(principal.arn, permission.action, permission.resource, keys, may)
+    if principal.policies is None:
+        return True
+    for resource in (permission.resource, *permission.alternatives):
+        keys = {**_tags_of(resource), **permission.context}
+        context = EvalContext(
+            principal_arn=principal.arn,
+            principal_type=principal.type,
+            principal_account=principal.account,
+            action=permission.action,
+            resource_arn=resource,
+            region="",
+            service_context={key.lower(): value for key, value in keys.items()},
+            principal_keys=principal.keys,
+        )
+        may: bool = evaluate(context, principal.policies, *principal.limits).decision == "Allow"
+        if may:
+            break
+    recorder.record(principal.arn, permission.action, resource, keys, may)
     return may
 
 
-def caller_may(permission: Permission) -> bool:
-    """Whether whoever made the request that is being answered may do something; the decision is recorded."""
+def caller_may(permission: Permission, recorder: Recorder) -> bool:
+    """Whether whoever made the request that is being answered may do something; records the decision."""
     from ministack.core.iam_evaluator import resolve_principal
     from ministack.core.responses import get_account_id
 
     principal = resolve_principal(((asked := _asked.get()) and asked.access_key) or "?", get_account_id())
-    return hasattr(principal, "policies") and allowed(principal, permission, _recorder.get() or Recorder())
+    return hasattr(principal, "policies") and allowed(principal, permission, recorder)
 
 
 def first_refused(role_arn: str, permissions: Iterable[Permission], recorder: Recorder) -> Permission | None:

@@ -297,35 +297,34 @@ def _kms(request: Request, guessed: str) -> Iterator[Permission]:
 
 
 def _secretsmanager(request: Request, guessed: str) -> Iterator[Permission]:
-    """What a call needs of Secrets Manager, and of KMS: Secrets Manager uses the key in the name of the caller.
+    """Also the permissions for the secret's KMS key: Secrets Manager uses it on behalf of the caller.
 
     https://docs.aws.amazon.com/secretsmanager/latest/userguide/security-encryption.html
     """
     from ministack.services import secretsmanager
 
-    operation, data = request.operation, dict(request.parameters)
     secret = secretsmanager._resolve(request.text("SecretId"))[1] or {}
-    arn = str(secret.get("ARN") or guessed)
+    arn, operation = secret.get("ARN") or guessed, request.operation
     yield Permission(f"secretsmanager:{operation}", arn)
-    if operation == "CreateSecret" and data.get("Tags"):
+    if operation == "CreateSecret" and request.parameters.get("Tags"):
         yield Permission("secretsmanager:TagResource", arn)
     if operation == "GetSecretValue":
-        yield from decrypting(data)
-    key = request.text("KmsKeyId") or str(secret.get("KmsKeyId") or "")
+        yield from decrypting(request.parameters)
+    chosen = request.text("KmsKeyId")
+    key = chosen or str(secret.get("KmsKeyId") or "")
+    uses: list[tuple[str, str]] = []
+    if chosen and operation in ("CreateSecret", "UpdateSecret"):
+        # Secrets Manager tries the key before there is a secret that it could name.
+        uses += [("GenerateDataKey", VALIDATION), ("Decrypt", VALIDATION)]
+    if request.text("SecretString") or request.text("SecretBinary"):
+        uses.append(("GenerateDataKey", arn))
     resource = key if key.startswith("arn:") else f"arn:aws:kms:{request.place}:key/{key}"
-    name = secret.get("ARN") or f"arn:aws:secretsmanager:{request.place}:secret:{request.text('Name')}-AbCdEf"
-    changes_key = operation in ("CreateSecret", "UpdateSecret") and request.text("KmsKeyId") != secret.get("KmsKeyId")
-    if key and request.text("KmsKeyId") and changes_key:
-        # Secrets Manager tries the key, before there is a secret that it could name.
-        context = {**secret_context(name), "kms:EncryptionContext:SecretARN": KEY_IS_TRIED}
-        yield from (Permission(f"kms:{use}", resource, context) for use in ("GenerateDataKey", "Decrypt"))
-    writes = operation in ("CreateSecret", "PutSecretValue", "UpdateSecret")
-    if key and writes and (request.text("SecretString") or request.text("SecretBinary")):
-        yield Permission("kms:GenerateDataKey", resource, secret_context(name))
+    for use, named in uses if key else []:  # the key that AWS manages takes no permission
+        yield Permission(f"kms:{use}", resource, secret_context(request.place, named))
 
 
-KEY_IS_TRIED = "RequestToValidateKeyAccess"
-"""What stands for a secret's ARN while Secrets Manager tries a key."""
+VALIDATION = "RequestToValidateKeyAccess"
+"""What Secrets Manager names in place of a secret when it tries a key."""
 VERSION_KEYS = "KmsKeyIds"
 """The KMS keys of a secret's version, as ListSecretVersionIds returns them; emulated_secrets.py keeps them."""
 AWS_MANAGED_KEY = "DefaultEncryptionKey"
@@ -351,15 +350,20 @@ def decrypting(data: Mapping[str, Any]) -> Iterator[Permission]:
     keys = version_asked_for(data).get(VERSION_KEYS, [])
     if keys and AWS_MANAGED_KEY not in keys:
         arn = secretsmanager._resolve(data.get("SecretId"))[1]["ARN"]
-        yield Permission("kms:Decrypt", keys[0], secret_context(arn), tuple(keys[1:]))
+        yield Permission(
+            "kms:Decrypt", keys[0], secret_context(arn.partition(":secretsmanager:")[2], arn), tuple(keys[1:])
+        )
 
 
-def secret_context(arn: str) -> dict[str, str]:
-    """The condition keys of a call to KMS that Secrets Manager makes for a secret."""
-    return {
-        "kms:ViaService": f"secretsmanager.{arn.split(':')[3]}.amazonaws.com",
-        "kms:EncryptionContext:SecretARN": arn,
-    }
+def secret_context(place: str, named: str) -> dict[str, str]:
+    """The condition keys of a call to KMS that Secrets Manager makes.
+
+    Args:
+        place: region, and whatever follows it after a colon.
+        named: what the call names as the secret: its ARN, or `VALIDATION`.
+    """
+    service = f"secretsmanager.{place.partition(':')[0]}.amazonaws.com"
+    return {"kms:ViaService": service, "kms:EncryptionContext:SecretARN": named}
 
 
 def _query_tags(parameters: Mapping[str, Any], prefix: str) -> list[dict[str, str]]:

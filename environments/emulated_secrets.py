@@ -21,13 +21,20 @@ from environments.emulated_permissions import (
     secret_context,
     version_asked_for,
 )
+from environments.emulated_record import Recorder
 
 IN_USE = {"AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"}
 """The labels of versions that are encrypted again when the key of their secret changes."""
 
 
-def encrypt_values(secretsmanager: Any, kms: Any) -> None:
-    """Replace the functions of the emulator's Secrets Manager that write and read values."""
+def encrypt_values(secretsmanager: Any, kms: Any, recorder: Recorder) -> None:
+    """Replace the functions of the emulator's Secrets Manager that write and read values.
+
+    Args:
+        secretsmanager: the emulator's module.
+        kms: its KMS module.
+        recorder: takes the decisions about roles.
+    """
     create, put, update = (
         getattr(secretsmanager, name) for name in ("_create_secret", "_put_secret_value", "_update_secret")
     )
@@ -56,7 +63,7 @@ def encrypt_values(secretsmanager: Any, kms: Any) -> None:
         for version in secret["Versions"].values() if key and key != before else ():
             known = version.get(VERSION_KEYS, [])
             again = known and key not in known and IN_USE & set(version["Stages"])
-            if again and enabled(kms, known) and _may_encrypt_again(secret["ARN"], known, key):
+            if again and enabled(kms, known) and _may_encrypt_again(secret["ARN"], known, key, recorder):
                 version[VERSION_KEYS] = [*known, key]
         return answer
 
@@ -93,9 +100,9 @@ def enabled(kms: Any, keys: list[str]) -> bool:
     return AWS_MANAGED_KEY in keys or any(record and record["KeyState"] == "Enabled" for record in records)
 
 
-def _may_encrypt_again(secret: str, known: list[str], key: str) -> bool:
-    context = secret_context(secret)
+def _may_encrypt_again(secret: str, known: list[str], key: str, recorder: Recorder) -> bool:
+    context = secret_context(secret.split(":")[3], secret)
     owned = [each for each in known if each != AWS_MANAGED_KEY]
-    return caller_may(Permission("kms:Encrypt", key, context)) and (
-        not owned or caller_may(Permission("kms:Decrypt", owned[0], context, tuple(owned[1:])))
+    return caller_may(Permission("kms:Encrypt", key, context), recorder) and (
+        not owned or caller_may(Permission("kms:Decrypt", owned[0], context, tuple(owned[1:])), recorder)
     )

@@ -242,7 +242,7 @@ def _rest(environment: Environment) -> list[Document]:
     alarms = "DeleteAlarms DisableAlarmActions EnableAlarmActions PutMetricAlarm"
     queues = "CreateQueue DeleteQueue GetQueueUrl SetQueueAttributes TagQueue UntagQueue"
     by_secrets = {"kms:ViaService": f"secretsmanager.{environment.aws_region}.amazonaws.com"}
-    # Secrets Manager names no secret while it tries a key.
+    # Secrets Manager names no secret yet when it tries a key: https://github.com/cdklabs/aws-delivlib grants the same.
     of_ours = {"kms:EncryptionContext:SecretARN": [name.secret, "RequestToValidateKeyAccess"]}
     secret = f"CreateSecret DeleteSecret GetSecretValue ListSecretVersionIds PutSecretValue UpdateSecret {TAG}"
     return [

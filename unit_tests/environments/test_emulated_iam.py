@@ -408,8 +408,8 @@ def test_task_starts_when_its_execution_role_may_use_the_key_of_its_secrets(
     ecs: Any, role: Role, secret_of: str, starts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
-    current = {"Stages": ["AWSCURRENT"], "KmsKeyIds": [key]}
-    stored = {"ARN": f"{SECRETS}key-a1b2c3", "Name": "key", "KmsKeyId": key, "Versions": {"1": current}}
+    versions = {"1": {"Stages": ["AWSCURRENT"], "KmsKeyIds": [key]}}
+    stored = {"ARN": f"{SECRETS}key-a1b2c3", "Name": "key", "KmsKeyId": key, "Versions": versions}
     monkeypatch.setattr(secretsmanager, "_resolve", lambda _: ("key", stored))
     context = {"StringEquals": {"kms:EncryptionContext:SecretARN": f"{SECRETS}{secret_of}"}}
     role("start", ("secretsmanager:GetSecretValue", "*"), ("kms:Decrypt", key))
@@ -478,10 +478,10 @@ def test_what_the_caller_may_is_known_while_the_request_is_answered(role: Role) 
 
     def answered() -> list[bool]:
         _ask_in_place(key, "secretsmanager", "UpdateSecret")
-        return [caller_may(Permission("kms:Encrypt", f"{KEYS}{name}")) for name in ("new", "old")]
+        return [caller_may(Permission("kms:Encrypt", f"{KEYS}{name}"), Recorder()) for name in ("new", "old")]
 
     assert contextvars.copy_context().run(answered) == [True, False]
-    assert not contextvars.copy_context().run(caller_may, Permission("kms:Encrypt", f"{KEYS}new"))
+    assert not contextvars.copy_context().run(caller_may, Permission("kms:Encrypt", f"{KEYS}new"), Recorder())
 
 
 def _ask_in_place(key: str, service: str, operation: str) -> None:

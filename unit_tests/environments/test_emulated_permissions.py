@@ -482,7 +482,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
         name: {
             "ARN": arn,
             "KmsKeyId": key,
-            "Versions": {"1": {"Stages": ["AWSCURRENT"], "KmsKeyIds": [key] if key else []}},
+            "Versions": {"1": {"Stages": ["AWSCURRENT"], "KmsKeyIds": [key or "DefaultEncryptionKey"]}},
         }
         for name, (arn, key) in found.items()
     }
@@ -495,7 +495,11 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
         ("GetSecretValue", {"SecretId": "prefect_key"}, [("Decrypt", SECRET)]),
         ("PutSecretValue", {"SecretId": "prefect_key", "SecretString": "x"}, [("GenerateDataKey", SECRET)]),
         ("UpdateSecret", {"SecretId": "prefect_key", "Description": "x"}, []),
-        ("UpdateSecret", {"SecretId": "prefect_key", "KmsKeyId": KEY}, []),
+        (
+            "UpdateSecret",
+            {"SecretId": "prefect_key", "KmsKeyId": KEY},
+            [("GenerateDataKey", TRIED), ("Decrypt", TRIED)],
+        ),
         ("DescribeSecret", {"SecretId": "prefect_key"}, []),
     ],
 )
@@ -508,15 +512,6 @@ def test_secret_takes_permissions_for_its_key(
     assert _needed("secretsmanager", operation, parameters) == [
         base,
         *[(f"kms:{use}", KEY, {**via, "kms:EncryptionContext:SecretARN": named}) for use, named in uses],
-    ]
-
-
-def test_key_that_a_secret_is_given_is_tried_without_the_secrets_name(secret: None) -> None:
-    via = {"kms:ViaService": "secretsmanager.eu-west-1.amazonaws.com", "kms:EncryptionContext:SecretARN": TRIED}
-
-    assert _needed("secretsmanager", "UpdateSecret", {"SecretId": "own", "KmsKeyId": KEY})[1:] == [
-        ("kms:GenerateDataKey", KEY, via),
-        ("kms:Decrypt", KEY, via),
     ]
 
 
