@@ -85,8 +85,9 @@ def test_functional(session: nox.Session) -> None:
         env={FILE_VARIABLE: str(IAM_RECORD)},
         interrupt_timeout=TEARDOWN_SECONDS,  # after Ctrl-C they take their platforms away
     )
-    # Some of the tests call some of the actions.
-    if not session.posargs and not passes_iam_contract():
+    if session.posargs or os.environ.get("PYTEST_ADDOPTS"):
+        session.log("the IAM contract is not checked: with options for pytest, not every test may have run")
+    elif not passes_iam_contract():
         session.error("findings of the IAM contract")
 
 

@@ -139,12 +139,16 @@ class Session:
     def __init__(self, *posargs: str) -> None:
         self.posargs = posargs
         self.runs: list[tuple[tuple[str, ...], dict[str, Any]]] = []
+        self.logged = ""
 
     def run(self, *command: str, **options: Any) -> None:
         self.runs.append((command, options))
 
     def error(self, text: str) -> None:
         raise Refused(text)
+
+    def log(self, text: str) -> None:
+        self.logged = text
 
 
 @pytest.fixture
@@ -154,6 +158,7 @@ def contract(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     monkeypatch.setattr(noxfile, "IAM_RECORD", project / "record.jsonl")
     monkeypatch.setattr(noxfile, "run_unit_tests", lambda _: None)
     monkeypatch.setattr(noxfile, "passes_iam_contract", lambda: results.pop())
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     return results
 
 
@@ -176,11 +181,17 @@ def test_gate_fails_with_findings_of_the_iam_contract(contract: list[bool]) -> N
         noxfile.test_functional(Session())
 
 
-def test_record_of_some_tests_is_not_checked(contract: list[bool]) -> None:
+@pytest.mark.parametrize(("posargs", "variable"), [(("-k", "name"), ""), ((), "-k name")])
+def test_record_of_some_tests_is_not_checked(
+    contract: list[bool], posargs: tuple[str, ...], variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     contract[:] = [False]
-    noxfile.test_functional(Session("-k", "name"))
+    monkeypatch.setenv("PYTEST_ADDOPTS", variable)
+    session = Session(*posargs)
+    noxfile.test_functional(session)
 
     assert contract == [False]
+    assert "not checked" in session.logged
 
 
 def test_check_of_the_contract_reads_the_documents_that_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
