@@ -30,6 +30,7 @@ ALARM = f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{{p}}_agent_down"
 CLUSTER = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/{{p}}_agent"
 LOG_GROUP = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{p}}_agent"
 QUEUE_URL = f"http://127.0.0.1/{ACCOUNT}/{{p}}_task_events"
+LAYER = f"sha256:{'0' * 64}"
 NO_TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
 EVERYTHING = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]})
 OURS = {"environment": "{e}"}
@@ -135,9 +136,10 @@ SELDOM: list[Call] = [
     ("deploy", "sqs", "untag_queue", {"QueueUrl": QUEUE_URL, "TagKeys": ["x"]}),
     ("plan", "ecs", "list_tags_for_resource", {"resourceArn": CLUSTER}),
     ("plan", "s3", "get_bucket_versioning", {"Bucket": BUCKET}),
+    ("register", "ecr", "get_download_url_for_layer", {"repositoryName": "{e}_sample_workflow", "layerDigest": LAYER}),
     ("agent", "ecs", "stop_task", {"cluster": "{p}_workflows", "task": "0" * 32}),
 ]
-"""What the commands or Terraform need only after a change by hand or of the settings; none changes anything here."""
+"""What is needed only after a change by hand or of the settings, or on another machine; nothing changes here."""
 
 NEVER: list[Call] = [
     ("deploy", "iam", "create_user", {"UserName": "x"}),

@@ -115,7 +115,7 @@ def _reads(environment: Environment) -> list[Document]:
     name = _Names(environment)
     roles = "GetRole GetRolePolicy ListAttachedRolePolicies ListRolePolicies"
     key = {"StringEquals": _of_the_key(environment)} if _of_the_key(environment) else {}
-    repository = "DescribeImages DescribeRepositories GetLifecyclePolicy ListTagsForResource"
+    repository = "DescribeRepositories GetLifecyclePolicy ListTagsForResource"
     return [
         _allow("FindState", "s3", "GetBucketVersioning ListBucket", name.bucket),
         _allow("ReadState", "s3", "GetObject", name.state),
