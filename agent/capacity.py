@@ -71,7 +71,11 @@ class Capacity:
     @property
     def refused(self) -> bool:
         """Whether any provider refuses, or has refused a run that is to wait."""
-        return any(provider.refuses or provider.held for provider in self._providers.values())
+        forgotten = self._clock() - FORGOTTEN_AFTER_SECONDS
+        return any(
+            provider.refuses or any(retry_at > forgotten for _, retry_at in provider.held.values())
+            for provider in self._providers.values()
+        )
 
     def choose(self, wanted: str, run: uuid.UUID) -> str | None:
         """Return the provider to start a run at now, or None when it has to wait.

@@ -7,6 +7,7 @@ cancelled or is suspended is left alone.
 """
 
 import asyncio
+import contextlib
 import datetime
 import logging
 import uuid
@@ -65,7 +66,7 @@ async def _settle(
     if ATTEMPT_TAG in tags:
         current = tags[ATTEMPT_TAG] == attempts.name(run_id, states)
     else:
-        current = (run.infrastructure_pid or "").endswith(task["taskArn"])
+        current = (run.infrastructure_pid or "").rpartition("::")[2] == task["taskArn"]
     if not current:
         return
     cause = causes.cause_of(task)
@@ -103,7 +104,8 @@ async def allowed_restarts(client: PrefectClient, run: FlowRun) -> int:
     """How often a run may be restarted, by its job variables: the task, which has a tag that says so, is gone."""
     of_deployment: dict[str, Any] = {}
     if run.deployment_id:
-        of_deployment = (await client.read_deployment(run.deployment_id)).job_variables or {}
+        with contextlib.suppress(ObjectNotFound):  # it was deleted
+            of_deployment = (await client.read_deployment(run.deployment_id)).job_variables or {}
     return int({**of_deployment, **(run.job_variables or {})}.get("restarts") or 0)
 
 

@@ -164,15 +164,16 @@ class Agent(ECSWorker):
         except refusals.NeverStartsError as error:
             self.get_flow_run_logger(flow_run).error("Not started: %s", error)
             await prefect_states.propose(self.client, flow_run.id, Crashed(message=f"Not started: {error}"))
-        except NotStartedError:
+        except (NotStartedError, ObjectNotFound):  # it waits, or was deleted
             pass
         except refusals.NoAnswerError as error:
             # Its task may have been started: recovery looks for it, and schedules the run again if there is none.
             self.get_flow_run_logger(flow_run).warning("AWS did not answer, the agent looks again soon: %s", error)
         except (refusals.RefusedError, refusals.StaleError, refusals.NotYetKnownError) as error:
-            if self._is_mine(await self.client.read_flow_run(flow_run.id)):
-                message = f"AWS asks to try again: {error}."
-                await prefect_states.propose(self.client, flow_run.id, prefect_states.rescheduled(message))
+            with contextlib.suppress(ObjectNotFound):
+                if self._is_mine(await self.client.read_flow_run(flow_run.id)):
+                    message = f"AWS asks to try again: {error}."
+                    await prefect_states.propose(self.client, flow_run.id, prefect_states.rescheduled(message))
         finally:
             self._capacity.given_up(flow_run.id)
         if task_status:
@@ -299,6 +300,7 @@ class Agent(ECSWorker):
                 self._revisions.forget(revision)
                 self._unknown.pop(revision, None)
             raise meaning from None
+        self._unknown.pop(task_run_request["taskDefinition"], None)
         if answer["tasks"]:
             return answer["tasks"][0]
         raise refusals.of_failures(answer["failures"])
