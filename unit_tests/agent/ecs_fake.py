@@ -44,6 +44,13 @@ class FakeEcs:
             self.tasks[arn]["stoppedAt"] = NOW - datetime.timedelta(seconds=seconds_ago)
         return arn
 
+    def start_for(self, api_url: str, attempt: str) -> str:
+        """Add a task that was started for the Prefect API at a URL; return its ARN."""
+        arn = self.start(attempt)
+        environment = [{"name": "A", "value": "x"}, {"name": "PREFECT_API_URL", "value": api_url}]
+        self.tasks[arn]["overrides"] = {"containerOverrides": [{"name": "other"}, {"environment": environment}]}
+        return arn
+
     def identifier(self, arn: str) -> str:
         """Return what the worker writes into a run about its task."""
         return f"{CLUSTER}::{arn}"

@@ -14,6 +14,7 @@ from prefect.client.schemas.responses import (
     StateAcceptDetails,
     StateRejectDetails,
 )
+from prefect.client.schemas.sorting import LogSort
 from prefect.exceptions import ObjectNotFound
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
@@ -74,9 +75,9 @@ class FakePrefect:
         self.deployments[deployment] = job_variables
         return deployment
 
-    def add_task_run(self, run_id: uuid.UUID, state: str) -> uuid.UUID:
+    def add_task_run(self, run_id: uuid.UUID, state: str, created: datetime.datetime | None = NOW) -> uuid.UUID:
         """Add a task run of a run."""
-        task_run = SimpleNamespace(id=uuid.uuid4(), flow_run_id=run_id, state=states_of(state)[0])
+        task_run = SimpleNamespace(id=uuid.uuid4(), flow_run_id=run_id, state=states_of(state)[0], created=created)
         self.task_runs.append(task_run)
         return task_run.id
 
@@ -146,6 +147,12 @@ class FakePrefect:
     async def create_logs(self, logs: list[dict[str, Any]]) -> None:
         self.logs += logs
 
+    async def read_logs(self, log_filter: Any, limit: int, sort: LogSort) -> list[Any]:
+        assert limit <= 200
+        assert sort == LogSort.TIMESTAMP_DESC
+        runs = [str(run) for run in log_filter.flow_run_id.any_]
+        return [SimpleNamespace(**log) for log in reversed(self.logs) if log["flow_run_id"] in runs][:limit]
+
     async def release_concurrency_slots_with_lease(self, lease_id: uuid.UUID) -> None:
         self.released.append(lease_id)
 
@@ -209,5 +216,6 @@ def _chosen(run: FlowRun, wanted: Any) -> bool:
             wanted.parent_task_run_id is None or run.parent_task_run_id in wanted.parent_task_run_id.any_,
             wanted.state is None or wanted.state.type is None or state.type in wanted.state.type.any_,
             wanted.state is None or wanted.state.name is None or state.name in wanted.state.name.any_,
+            wanted.end_time is None or (state.is_final() and state.timestamp >= wanted.end_time.after_),
         )
     )

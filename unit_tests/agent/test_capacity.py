@@ -1,7 +1,7 @@
 import itertools
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -77,18 +77,132 @@ def test_no_run_is_started_at_a_provider_that_refuses_until_its_pause_is_over(
 
 def test_pauses_double_with_each_refusal_up_to_five_minutes(providers: Capacity, clock: Clock) -> None:
     pauses = []
-    for _ in range(9):
+    for number in range(9):
         began = clock.now
-        providers.refuse(ON_DEMAND, RUNS[0], REASON)
-        clock.now = next(now for now in itertools.count(began, 0.5) if _admitted_at(providers, clock, now))
+        providers.refuse(ON_DEMAND, RUNS[number], REASON)
+        run = RUNS[number + 1]
+        clock.now = next(now for now in itertools.count(began, 0.5) if _admitted_at(providers, clock, now, run))
         pauses.append(clock.now - began)
 
     assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
 
 
-def _admitted_at(providers: Capacity, clock: Clock, now: float) -> bool:
+def _admitted_at(providers: Capacity, clock: Clock, now: float, run: uuid.UUID) -> bool:
     clock.now = now
-    return providers.choose(ON_DEMAND, RUNS[0]) is not None
+    return providers.choose(ON_DEMAND, run) is not None
+
+
+def test_run_that_was_refused_four_times_in_a_row_lets_another_one_be_tried(providers: Capacity, clock: Clock) -> None:
+    alone, pauses = RUNS[0], []
+    for _ in range(8):
+        began = clock.now
+        providers.refuse(ON_DEMAND, alone, REASON)
+        clock.now = next(now for now in itertools.count(began, 0.5) if _admitted_at(providers, clock, now, alone))
+        pauses.append(clock.now - began)
+
+    assert pauses == [5, 10, 20, 40 + 30, 80, 160, 300, 300 + 30]
+
+
+def _hours(
+    providers: Capacity, clock: Clock, queue: list[uuid.UUID], fits: Callable[[uuid.UUID], bool], hours: float
+) -> dict[uuid.UUID, float]:
+    """Poll each ten seconds, as an agent does; return when runs were taken, in seconds since the begin."""
+    began, taken = clock.now, dict[uuid.UUID, float]()
+    while clock.now < began + 3600 * hours:
+        for run in _admitted(providers, [run for run in queue if run not in taken]):
+            if fits(run):
+                providers.taken(ON_DEMAND, run)
+                taken[run] = clock.now - began
+            else:
+                providers.refuse(ON_DEMAND, run, REASON)
+            providers.given_up(run)
+        clock.now += 10
+    return taken
+
+
+def test_run_that_never_fits_does_not_keep_those_behind_it_from_being_started(
+    providers: Capacity, clock: Clock
+) -> None:
+    large = RUNS[0]
+    # The provider refuses all of them first, as when it has no room for anything.
+    for run in RUNS[:20]:
+        assert providers.choose(ON_DEMAND, run)
+    for run in RUNS[:20]:
+        providers.refuse(ON_DEMAND, run, REASON)
+    taken = _hours(providers, clock, RUNS[:200], lambda run: run != large, 3)
+
+    assert set(taken) == set(RUNS[1:200])
+    assert max(taken.values()) < 600
+
+
+def test_several_runs_that_never_fit_do_not_keep_those_behind_them_from_being_started(
+    providers: Capacity, clock: Clock
+) -> None:
+    taken = _hours(providers, clock, RUNS[:50], lambda run: run not in RUNS[:5], 6)
+
+    assert set(taken) == set(RUNS[5:50])
+
+
+def test_run_that_fits_after_hours_is_taken_then(providers: Capacity, clock: Clock) -> None:
+    large, began = RUNS[0], clock.now
+    taken = _hours(providers, clock, RUNS[:50], lambda run: run != large or clock.now > began + 7200, 3)
+
+    assert 7200 <= taken.pop(large) <= 7200 + 400
+    assert max(taken.values()) < 600
+
+
+def test_after_others_were_taken_the_refusals_of_a_run_hold_only_itself(providers: Capacity, clock: Clock) -> None:
+    large = RUNS[0]
+    providers.refuse(ON_DEMAND, large, REASON)
+    clock.now += 5
+    for run in _admitted(providers, RUNS[1:2]):
+        providers.taken(ON_DEMAND, run)
+    assert _admitted(providers, [large]) == [large]
+    providers.refuse(ON_DEMAND, large, REASON)
+
+    assert _admitted(providers, [large, *RUNS[2:4]]) == RUNS[2:4]
+    clock.now += 9.9
+    assert _admitted(providers, [large]) == []
+    for run in RUNS[2:4]:
+        providers.taken(ON_DEMAND, run)
+    clock.now += 0.1
+    assert _admitted(providers, [large]) == [large]
+
+
+def test_run_that_alone_has_no_room_holds_nobody_when_the_provider_takes_all_again(
+    providers: Capacity, clock: Clock
+) -> None:
+    large = RUNS[0]
+    providers.refuse(ON_DEMAND, large, REASON)
+    clock.now += 5
+    queue = list(RUNS[1:100])
+    while tried := _admitted(providers, queue):
+        for run in tried:
+            providers.taken(ON_DEMAND, run)
+            queue.remove(run)
+    assert _admitted(providers, [large]) == [large]
+    providers.refuse(ON_DEMAND, large, REASON)
+
+    assert _admitted(providers, [large, *RUNS[100:400]]) == RUNS[100:400]
+    assert providers.refused
+    clock.now += 10
+    assert _admitted(providers, [large]) == [large]
+    providers.taken(ON_DEMAND, large)
+    assert not providers.refused
+
+
+def test_run_that_was_refused_and_does_not_come_again_is_forgotten(providers: Capacity, clock: Clock) -> None:
+    providers.refuse(ON_DEMAND, RUNS[0], REASON)
+    clock.now += 5
+    queue = list(RUNS[1:100])
+    while tried := _admitted(providers, queue):
+        for run in tried:
+            providers.taken(ON_DEMAND, run)
+            queue.remove(run)
+    assert providers.refused
+
+    clock.now += capacity.FORGOTTEN_AFTER_SECONDS
+    assert not providers.refused
 
 
 def test_pauses_of_agents_side_by_side_differ_by_a_quarter_at_most(clock: Clock) -> None:
@@ -136,12 +250,12 @@ def test_run_that_is_given_up_leaves_its_place_to_the_next(providers: Capacity, 
     assert _admitted(providers, RUNS[2:4]) == [RUNS[2]]
 
 
-def test_trial_that_ends_neither_way_expires_after_two_minutes(providers: Capacity, clock: Clock) -> None:
+def test_trial_that_ends_neither_way_expires_after_a_minute(providers: Capacity, clock: Clock) -> None:
     providers.refuse(ON_DEMAND, RUNS[0], REASON)
     clock.now += 5
     assert _admitted(providers, [RUNS[1]]) == [RUNS[1]]
 
-    clock.now += 119.9
+    clock.now += 59.9
     assert _admitted(providers, [RUNS[2]]) == []
     clock.now += 0.1
     assert _admitted(providers, [RUNS[2], RUNS[1]]) == [RUNS[2]]

@@ -81,6 +81,36 @@ def test_only_tasks_that_outlived_their_run_are_stopped(prefect: FakePrefect, ec
     ]
 
 
+OURS, THEIRS = "http://127.0.0.1:4200/api", "http://127.0.0.1:4201/api"
+
+
+def test_tasks_of_another_prefect_api_are_left_alone(
+    prefect: FakePrefect, ecs: FakeEcs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", OURS)
+    deleted, failed = prefect.add(*RUNNING), prefect.add(*RUNNING, "FAILED")
+    prefect.delete(deleted)
+    ours = [ecs.start_for(OURS, f"{run}-0") for run in (deleted, failed)]
+    for run in (uuid.uuid4(), failed):
+        ecs.start_for(THEIRS, f"{run}-0")
+    of_definition = ecs.start(f"{uuid.uuid4()}-0")  # its variables are in its task definition
+    _stop_all(prefect, ecs)
+
+    assert ecs.stopped == [*ours, of_definition]
+
+
+def test_task_of_another_prefect_api_does_not_make_one_of_ours_the_earlier_one(
+    prefect: FakePrefect, ecs: FakeEcs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", OURS)
+    run = prefect.add(*AGAIN, "RUNNING")
+    ecs.start_for(OURS, f"{run}-0")
+    ecs.start_for(THEIRS, f"{run}-2")
+    _stop_all(prefect, ecs)
+
+    assert ecs.stopped == []
+
+
 def test_task_that_was_told_to_stop_is_not_told_again(prefect: FakePrefect, ecs: FakeEcs) -> None:
     ecs.start(f"{prefect.add(*RUNNING, 'FAILED')}-0")
     _stop_all(prefect, ecs)

@@ -18,6 +18,7 @@ from unit_tests.agent.prefect_fake import NOW, TEMPLATE, FakePrefect, states_of
 PROJECT = "dev_dataflow_automation"
 STRANDED = ("SCHEDULED", "PENDING:Submitting")
 RUNNING = ("SCHEDULED", "PENDING", "RUNNING")
+GONE = f"{CLUSTER}::arn:aws:ecs:eu-west-1:123456789012:task/workflows/gone"
 WAITING_INSIDE = {
     "retry": (*RUNNING, "SCHEDULED:AwaitingRetry"),
     "pause": (*RUNNING, "PAUSED:Paused"),
@@ -102,6 +103,19 @@ def test_run_of_this_agent_that_it_lost_touch_with_is_scheduled_again(prefect: F
     _look()
 
     assert prefect.names(run)[-1] == "Rescheduled"
+
+
+@pytest.mark.parametrize(("taker", "last"), [("lives", "Submitting"), ("dead", "Rescheduled"), ("me", "Rescheduled")])
+def test_run_that_knows_an_old_task_is_left_to_another_agent_that_has_taken_it_and_lives(
+    prefect: FakePrefect, settled: list[Any], taker: str, last: str
+) -> None:
+    states = (*RUNNING, "CRASHED", "SCHEDULED:AwaitingRestart", "PENDING:Submitting")
+    run = prefect.add(*states, labels={"prefect.worker.name": taker}, infrastructure_pid=GONE)
+    prefect.workers = [SimpleNamespace(name="lives", last_heartbeat_time=NOW + datetime.timedelta(seconds=60))]
+    _look(thorough=True)
+
+    assert prefect.names(run)[-1] == last
+    assert settled == []
 
 
 def test_run_that_has_just_become_pending_is_left_alone(prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,9 +279,6 @@ def test_restarted_run_that_is_stranded_does_not_end_with_the_task_before(
     assert prefect.names(run)[-1] == "Rescheduled"
 
 
-GONE = f"{CLUSTER}::arn:aws:ecs:eu-west-1:123456789012:task/workflows/gone"
-
-
 @pytest.mark.parametrize(
     ("of_run", "of_deployment", "restarted"),
     [
@@ -322,6 +333,153 @@ def test_run_that_somebody_runs_by_hand_is_left_alone(prefect: FakePrefect) -> N
     _look(thorough=True)
 
     assert prefect.last(run).is_running()
+
+
+@pytest.mark.parametrize(
+    ("labels", "ends"), [({"prefect.worker.name": "any"}, ["Crashed"]), ({}, [])], ids=["taken", "by-hand"]
+)
+def test_running_run_without_a_task_is_crashed_if_an_agent_has_taken_it(
+    prefect: FakePrefect, labels: dict[str, str], ends: list[str]
+) -> None:
+    run = prefect.add(*RUNNING, labels=labels)
+    prefect.workers = [SimpleNamespace(name="any", last_heartbeat_time=NOW + datetime.timedelta(seconds=60))]
+    _look(thorough=True)
+
+    assert prefect.names(run)[3:] == ends
+
+
+@pytest.mark.parametrize("known", [None, GONE], ids=["none", "gone"])
+@pytest.mark.parametrize("labels", [{}, {"prefect.worker.name": "any"}], ids=["by-hand", "taken"])
+def test_run_that_is_being_cancelled_and_has_no_task_is_cancelled(
+    prefect: FakePrefect, known: str | None, labels: dict[str, str]
+) -> None:
+    run = prefect.add(*RUNNING, "CANCELLING", labels=labels, infrastructure_pid=known)
+    _look(thorough=True)
+
+    assert prefect.names(run)[4:] == ["Cancelled"]
+    assert prefect.last(run).message == "It has no task."
+
+
+# Runs that their task reported as crashed
+
+
+KILLED = {"stopCode": "EssentialContainerExited", "containers": [{"name": "workflow", "exitCode": 137}]}
+
+
+def _crashed(prefect: FakePrefect, ecs: FakeEcs, restarts: int = 1, **task: Any) -> uuid.UUID:
+    """Add a run that its task reported as crashed; the task has stopped since."""
+    run = prefect.add(*RUNNING, "CRASHED")
+    arn = ecs.start(f"{run}-0", "STOPPED", restarts=str(restarts))
+    ecs.tasks[arn] |= {**KILLED, **task}
+    prefect.runs[run].infrastructure_pid = ecs.identifier(arn)
+    return run
+
+
+def _look_twice() -> None:
+    agent = _agent()
+    for _ in range(2):
+        asyncio.run(recovery.look(agent, True))
+
+
+def test_crashed_run_whose_event_was_lost_is_settled_once(
+    prefect: FakePrefect, ecs: FakeEcs, settled: list[tuple[dict[str, Any], dict[str, str]]]
+) -> None:
+    run = _crashed(prefect, ecs)
+    _look_twice()
+
+    [(task, tags)] = settled
+    assert ecs.identifier(task["taskArn"]) == prefect.runs[run].infrastructure_pid
+    assert tags == {"prefect.io/flow-run-id": str(run), "attempt": f"{run}-0", "restarts": "1"}
+
+
+def test_crashed_run_whose_event_was_lost_is_restarted(prefect: FakePrefect, ecs: FakeEcs) -> None:
+    run = _crashed(prefect, ecs)
+    _look_twice()
+
+    assert prefect.names(run) == ["Scheduled", "Pending", "Running", "Crashed", "AwaitingRestart"]
+
+
+def test_crashed_run_that_is_not_to_be_restarted_is_told_so_once(prefect: FakePrefect, ecs: FakeEcs) -> None:
+    run = _crashed(prefect, ecs, containers=[{"name": "workflow", "exitCode": 3}])
+    for _ in range(2):  # two agents, one after the other
+        _look_twice()
+
+    assert prefect.names(run)[-1] == "Crashed"
+    messages = [log["message"] for log in prefect.logs]
+    assert len(messages) == 2
+    assert messages[1].startswith("Not started again: the flow ended its own process")
+
+
+def test_crashed_run_whose_next_crash_has_no_event_either_is_settled_again(
+    prefect: FakePrefect, ecs: FakeEcs, settled: list[tuple[dict[str, Any], dict[str, str]]]
+) -> None:
+    run, agent = _crashed(prefect, ecs), _agent()
+    asyncio.run(recovery.look(agent, True))
+    prefect.states[run] = states_of(*RUNNING, "CRASHED", "SCHEDULED:AwaitingRestart", "PENDING", "RUNNING", "CRASHED")
+    second = ecs.start(f"{run}-2", "STOPPED", restarts="2")
+    prefect.runs[run].infrastructure_pid = ecs.identifier(second)
+    asyncio.run(recovery.look(agent, True))
+
+    assert [tags["attempt"] for _, tags in settled] == [f"{run}-0", f"{run}-2"]
+    assert agent.decided == {prefect.last(run).id}
+
+
+@pytest.mark.parametrize("decision", ["logged", "none-allowed"])
+def test_crashed_run_of_which_is_known_that_it_is_not_restarted_is_left_alone(
+    prefect: FakePrefect, ecs: FakeEcs, settled: list[Any], decision: str
+) -> None:
+    run = _crashed(prefect, ecs, restarts=0 if decision == "none-allowed" else 1)
+    other = uuid.uuid4()
+    lines = [("Not started again: it would end the same way.", run if decision == "logged" else other), ("more", run)]
+    prefect.logs = [{"message": text, "flow_run_id": str(of)} for text, of in lines]
+    _look_twice()
+
+    assert settled == []
+    assert [name for name, _ in ecs.requests] == ["DescribeTasks"]
+
+
+def test_log_of_another_run_says_nothing_of_a_crashed_one(
+    prefect: FakePrefect, ecs: FakeEcs, settled: list[Any]
+) -> None:
+    _crashed(prefect, ecs)
+    prefect.logs = [{"message": "Not started again: no.", "flow_run_id": str(uuid.uuid4())}]
+    _look_twice()
+
+    assert len(settled) == 1
+
+
+def test_crashed_run_is_settled_when_its_task_has_stopped_for_a_while(
+    prefect: FakePrefect, ecs: FakeEcs, settled: list[Any]
+) -> None:
+    _crashed(prefect, ecs)
+    agent, [task] = _agent(), ecs.tasks.values()
+    counts = []
+    for status, seconds in (("STOPPING", 0), ("DEPROVISIONING", 0), ("STOPPED", 45), ("STOPPED", 0)):
+        task |= {"lastStatus": status, "stoppedAt": NOW + datetime.timedelta(seconds=seconds)}
+        asyncio.run(recovery.look(agent, True))
+        counts.append(len(settled))
+
+    assert counts == [0, 0, 0, 1]
+
+
+def test_run_that_crashed_more_than_an_hour_ago_is_left_alone(
+    prefect: FakePrefect, ecs: FakeEcs, settled: list[Any]
+) -> None:
+    run = _crashed(prefect, ecs)
+    prefect.last(run).timestamp = NOW - datetime.timedelta(seconds=3600 - 60 + 1)
+    _look(thorough=True)
+    assert settled == []
+
+    prefect.last(run).timestamp = NOW - datetime.timedelta(seconds=3600 - 60 - 1)
+    _look(thorough=True)
+    assert len(settled) == 1
+
+
+def test_crashed_runs_are_looked_at_each_minute_only(prefect: FakePrefect, ecs: FakeEcs, settled: list[Any]) -> None:
+    _crashed(prefect, ecs)
+    _look()
+
+    assert (settled, ecs.requests) == ([], [])
 
 
 def test_runs_of_all_pages_are_looked_at(prefect: FakePrefect) -> None:

@@ -1,11 +1,12 @@
 import asyncio
+import datetime
 import uuid
 
 import pytest
 
 from agent import remains, task_log
 from environments.run_terms import LEASE
-from unit_tests.agent.prefect_fake import FakePrefect
+from unit_tests.agent.prefect_fake import NOW, FakePrefect
 
 PLACE = ("dev_workflows", "sales/workflow/1")
 RUNNING = ("SCHEDULED", "PENDING", "RUNNING")
@@ -51,7 +52,7 @@ def test_task_runs_that_look_alive_are_crashed_and_others_are_left_alone(prefect
     ended = {state: prefect.add_task_run(run, state) for state in ("COMPLETED", "FAILED", "SCHEDULED")}
     of_other = prefect.add_task_run(other, "RUNNING")
 
-    assert asyncio.run(remains.end_children(prefect, run)) == 3
+    assert asyncio.run(remains.end_children(prefect, run, NOW)) == 3
     assert [prefect.state_of_task_run(each).type.value for each in alive] == ["CRASHED"] * 3
     assert {prefect.state_of_task_run(each).message for each in alive} == {"The ECS task that it ran in died."}
     assert {state: prefect.state_of_task_run(each).type.value for state, each in ended.items()} == {
@@ -64,7 +65,7 @@ def test_all_pages_of_task_runs_are_seen_to(prefect: FakePrefect) -> None:
     run = prefect.add(*RUNNING, "CRASHED")
     alive = [prefect.add_task_run(run, "RUNNING") for _ in range(450)]
 
-    assert asyncio.run(remains.end_children(prefect, run)) == 450
+    assert asyncio.run(remains.end_children(prefect, run, NOW)) == 450
     assert all(prefect.state_of_task_run(each).is_crashed() for each in alive)
 
 
@@ -75,7 +76,7 @@ def test_subflows_of_the_process_are_crashed_with_their_own_children(prefect: Fa
     inner_call = prefect.add_task_run(subflow, "RUNNING")
     inner = prefect.add("PENDING", "RUNNING", parent_task_run_id=inner_call, deployment_id=None)
 
-    assert asyncio.run(remains.end_children(prefect, run)) == 5
+    assert asyncio.run(remains.end_children(prefect, run, NOW)) == 5
     assert prefect.last(subflow).is_crashed()
     assert prefect.last(inner).is_crashed()
     assert prefect.state_of_task_run(inner_call).is_crashed()
@@ -87,7 +88,7 @@ def test_subflow_that_is_not_at_work_is_left_alone(prefect: FakePrefect, state: 
     call = prefect.add_task_run(run, "RUNNING")
     subflow = prefect.add("PENDING", state, parent_task_run_id=call, deployment_id=None)
 
-    assert asyncio.run(remains.end_children(prefect, run)) == 1
+    assert asyncio.run(remains.end_children(prefect, run, NOW)) == 1
     assert prefect.last(subflow).type.value == state
 
 
@@ -96,5 +97,36 @@ def test_run_of_another_deployment_has_a_task_of_its_own_and_goes_on(prefect: Fa
     call = prefect.add_task_run(run, "RUNNING")
     child = prefect.add(*RUNNING, parent_task_run_id=call)
 
-    assert asyncio.run(remains.end_children(prefect, run)) == 1
+    assert asyncio.run(remains.end_children(prefect, run, NOW)) == 1
     assert prefect.last(child).is_running()
+
+
+@pytest.mark.parametrize(("seconds", "ended"), [(-1, True), (0, True), (1, False)])
+def test_children_that_began_after_the_death_are_left_alone(prefect: FakePrefect, seconds: int, ended: bool) -> None:
+    run = prefect.add(*RUNNING, "CRASHED")
+    created = NOW + datetime.timedelta(seconds=seconds)
+    call = prefect.add_task_run(run, "RUNNING", created)
+    subflow = prefect.add("PENDING", "RUNNING", parent_task_run_id=call, deployment_id=None)
+    inner_call = prefect.add_task_run(subflow, "RUNNING", created)
+
+    assert asyncio.run(remains.end_children(prefect, run, NOW)) == (3 if ended else 0)
+    states = [prefect.state_of_task_run(call), prefect.last(subflow), prefect.state_of_task_run(inner_call)]
+    assert [state.is_crashed() for state in states] == [ended] * 3
+
+
+def test_late_child_of_a_subflow_that_died_is_left_alone(prefect: FakePrefect) -> None:
+    run = prefect.add(*RUNNING, "CRASHED")
+    call = prefect.add_task_run(run, "RUNNING")
+    subflow = prefect.add("PENDING", "RUNNING", parent_task_run_id=call, deployment_id=None)
+    late = prefect.add_task_run(subflow, "RUNNING", NOW + datetime.timedelta(seconds=1))
+
+    assert asyncio.run(remains.end_children(prefect, run, NOW)) == 2
+    assert prefect.state_of_task_run(late).is_running()
+
+
+def test_child_of_which_prefect_does_not_say_when_it_began_is_crashed(prefect: FakePrefect) -> None:
+    run = prefect.add(*RUNNING, "CRASHED")
+    call = prefect.add_task_run(run, "RUNNING", None)
+
+    assert asyncio.run(remains.end_children(prefect, run, NOW)) == 1
+    assert prefect.state_of_task_run(call).is_crashed()

@@ -30,6 +30,16 @@ BY_HAND = {**_exited(143), "stopCode": "UserInitiated", "stoppedReason": "Task s
 BAD_IMAGE = {"stopCode": "TaskFailedToStart", "stoppedReason": "CannotPullContainerError: not found"}
 
 
+def _described(task: dict[str, Any]) -> dict[str, Any]:
+    return {"taskArn": ARN, "lastStatus": "STOPPED", "memory": "512", "capacityProviderName": SPOT, **task}
+
+
+def _tags(run: uuid.UUID, restarts: int | None = 0, attempt: int | None = 0) -> dict[str, str]:
+    tags = {"prefect.io/flow-run-id": str(run)}
+    tags |= {} if restarts is None else {"restarts": str(restarts)}
+    return tags | ({} if attempt is None else {"attempt": f"{run}-{attempt}"})
+
+
 @pytest.fixture
 def prefect() -> FakePrefect:
     return FakePrefect()
@@ -67,7 +77,8 @@ def tidied(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         done.append(("slots", place, *(states[-1].name for states in prefect.states.values())))
         return 1
 
-    async def end_children(prefect: FakePrefect, run: uuid.UUID) -> int:
+    async def end_children(prefect: FakePrefect, run: uuid.UUID, until: datetime.datetime) -> int:
+        assert datetime.timedelta(0) <= datetime.datetime.now(datetime.UTC) - until < datetime.timedelta(seconds=30)
         done.append(("children", run, prefect.last(run).name))
         return 1
 
@@ -80,11 +91,8 @@ def tidied(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def stop(prefect: FakePrefect, capacity: Capacity) -> Any:
     """A function that has the task of a run stop."""
 
-    def stopped(run: uuid.UUID, task: dict[str, Any], restarts: int = 0, attempt: int | None = 0) -> None:
-        described = {"taskArn": ARN, "lastStatus": "STOPPED", "memory": "512", "capacityProviderName": SPOT, **task}
-        tags = {"prefect.io/flow-run-id": str(run), "restarts": str(restarts)}
-        tags |= {} if attempt is None else {"attempt": f"{run}-{attempt}"}
-        asyncio.run(task_ends.settle(prefect, described, tags, capacity))
+    def stopped(run: uuid.UUID, task: dict[str, Any], restarts: int | None = 0, attempt: int | None = 0) -> None:
+        asyncio.run(task_ends.settle(prefect, _described(task), _tags(run, restarts, attempt), capacity))
 
     return stopped
 
@@ -314,11 +322,170 @@ def test_late_event_of_an_earlier_attempt_changes_nothing(prefect: FakePrefect, 
     assert prefect.last(run).is_crashed()
 
 
-def test_task_without_the_tag_of_its_attempt_is_the_latest_ones(prefect: FakePrefect, stop: Any) -> None:
-    run = prefect.add(*RUNNING)
+@pytest.mark.parametrize(
+    ("known", "ended"),
+    [(f"cluster::{ARN}", True), (f"cluster::{ARN}2", False), (f"cluster::{ARN[:-1]}2", False), ("", False)],
+    ids=["the-same", "longer", "another", "none"],
+)
+def test_task_without_the_tag_of_its_attempt_counts_if_the_run_knows_of_it(
+    prefect: FakePrefect, stop: Any, tidied: list[Any], known: str, ended: bool
+) -> None:
+    run = prefect.add(*RUNNING, infrastructure_pid=known or None)
     stop(run, KILLED, attempt=None)
 
-    assert prefect.last(run).is_crashed()
+    assert prefect.last(run).is_crashed() is ended
+    assert bool(tidied) is ended
+
+
+@pytest.mark.parametrize(("known", "ended"), [(None, True), (f"cluster::{ARN}", False)], ids=["none", "meanwhile"])
+def test_unlisted_task_that_nobody_knows_is_of_a_run_that_still_knows_none(
+    prefect: FakePrefect, stop: Any, known: str | None, ended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_place(_: Any) -> None:
+        return None
+
+    monkeypatch.setattr(task_log, "place_of", no_place)
+    run = prefect.add(*RUNNING, infrastructure_pid=known)
+    stop(run, {"stopCode": "Unlisted", "taskArn": ""}, restarts=None, attempt=None)
+
+    assert prefect.last(run).is_crashed() is ended
+
+
+@pytest.mark.parametrize(
+    ("of_tag", "of_run", "of_deployment", "message"),
+    [
+        (None, {}, {"restarts": 2}, "Restart 1 of 2: it was killed."),
+        (None, {"restarts": 1}, {"restarts": 2}, "Restart 1 of 1: it was killed."),
+        (3, {"restarts": 1}, {"restarts": 2}, "Restart 1 of 3: it was killed."),
+        (0, {"restarts": 1}, {"restarts": 2}, ""),
+        (None, {}, {}, ""),
+    ],
+    ids=["of-deployment", "of-run", "of-tag", "tag-says-none", "none"],
+)
+def test_restarts_are_those_of_the_tag_or_else_of_the_job_variables(
+    prefect: FakePrefect,
+    stop: Any,
+    of_tag: int | None,
+    of_run: dict[str, Any],
+    of_deployment: dict[str, Any],
+    message: str,
+) -> None:
+    run = prefect.add(*RUNNING, deployment_id=prefect.deploy(**of_deployment), job_variables=of_run)
+    stop(run, KILLED, restarts=of_tag)
+
+    assert prefect.names(run)[3:] == ["Crashed", *(["AwaitingRestart"] if message else [])]
+    assert not message or prefect.last(run).message == message
+
+
+def test_run_whose_deployment_was_deleted_is_not_restarted(prefect: FakePrefect, stop: Any) -> None:
+    run = prefect.add(*RUNNING, deployment_id=uuid.uuid4())
+    stop(run, KILLED, restarts=None)
+
+    assert prefect.names(run)[3:] == ["Crashed"]
+
+
+@pytest.mark.parametrize("meanwhile", ["COMPLETED", "CANCELLED", "SCHEDULED", "PENDING", "RUNNING"])
+def test_run_that_is_not_crashed_when_its_restart_is_due_is_not_restarted(
+    prefect: FakePrefect, stop: Any, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    run = prefect.add(*RUNNING)
+
+    async def moves_on(*_: Any) -> int:
+        prefect.states[run] += _next(prefect, run, meanwhile)
+        return 0
+
+    monkeypatch.setattr(remains, "end_children", moves_on)
+    stop(run, KILLED, restarts=3)
+
+    assert prefect.names(run)[3:] == ["Crashed", meanwhile.title()]
+
+
+@pytest.mark.parametrize("meanwhile", ["CRASHED", "SCHEDULED", "COMPLETED"])
+def test_run_that_moves_on_while_the_lines_of_its_task_are_read_is_left_alone(
+    prefect: FakePrefect, stop: Any, tidied: list[Any], monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    run = prefect.add(*RUNNING)
+
+    async def last_lines(*_: Any) -> list[str]:
+        prefect.states[run] += _next(prefect, run, meanwhile)
+        return []
+
+    monkeypatch.setattr(task_log, "last_lines", last_lines)
+    stop(run, KILLED, restarts=3)
+
+    assert prefect.names(run)[3:] == [meanwhile.title()]
+    assert (prefect.logs, prefect.proposed, tidied) == ([], [], [])
+
+
+@pytest.fixture
+def busy(prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let others go on at each request to Prefect."""
+    for name in ("read_flow_run", "read_flow_run_states", "create_logs", "request"):
+        _yield_before(prefect, name, monkeypatch)
+
+
+def _yield_before(prefect: FakePrefect, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = getattr(prefect, name)
+
+    async def slow(*args: Any, **kwargs: Any) -> Any:
+        await asyncio.sleep(0)
+        return await original(*args, **kwargs)
+
+    monkeypatch.setattr(prefect, name, slow)
+
+
+@pytest.mark.parametrize("tagged", [True, False], ids=["tagged", "untagged"])
+@pytest.mark.parametrize("states", [RUNNING, (*RUNNING, "CRASHED")], ids=["killed", "reported"])
+@pytest.mark.usefixtures("busy")
+def test_two_at_a_time_restart_a_run_once_and_leave_its_next_attempt_alone(
+    prefect: FakePrefect,
+    capacity: Capacity,
+    tidied: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    states: tuple[str, ...],
+    tagged: bool,
+) -> None:
+    run = prefect.add(*states, infrastructure_pid=f"cluster::{ARN}")
+    request = prefect.request
+
+    async def started_at_once(*args: Any, **asked: Any) -> Any:
+        answer = await request(*args, **asked)
+        if prefect.last(run).name == "AwaitingRestart":
+            for state in ("PENDING", "RUNNING"):
+                prefect.states[run] += _next(prefect, run, state)
+            await prefect.update_flow_run(run, infrastructure_pid=f"cluster::{ARN}2")
+        return answer
+
+    async def both() -> None:
+        tags = _tags(run, 3, 0 if tagged else None)
+        await asyncio.gather(*(task_ends.settle(prefect, _described(KILLED), tags, capacity) for _ in range(2)))
+
+    monkeypatch.setattr(prefect, "request", started_at_once)
+    asyncio.run(both())
+
+    assert prefect.names(run)[3:] == ["Crashed", "AwaitingRestart", "Pending", "Running"]
+    assert [what for what, *_ in tidied] == ["slots", "children"]
+    assert len(prefect.logs) == 2
+
+
+@pytest.mark.usefixtures("busy")
+def test_runs_are_settled_side_by_side(
+    prefect: FakePrefect, capacity: Capacity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [prefect.add(*RUNNING) for _ in range(2)]
+    both_here = asyncio.Barrier(2)
+
+    async def last_lines(*_: Any) -> list[str]:
+        await asyncio.wait_for(both_here.wait(), 5)
+        return []
+
+    async def both() -> None:
+        await asyncio.gather(*(task_ends.settle(prefect, _described(KILLED), _tags(run), capacity) for run in runs))
+
+    monkeypatch.setattr(task_log, "last_lines", last_lines)
+    asyncio.run(both())
+
+    assert [len(prefect.logs), *(prefect.names(run)[-1] for run in runs)] == [2, "Crashed", "Crashed"]
 
 
 def _see_as_before(prefect: FakePrefect, run: uuid.UUID, monkeypatch: pytest.MonkeyPatch) -> None:

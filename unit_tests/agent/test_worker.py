@@ -300,7 +300,7 @@ def test_no_run_is_asked_for_while_its_provider_refuses(
         (EndpointConnectionError(**ENDPOINT), "EndpointConnectionError: Could not connect"),
     ],
 )
-def test_run_that_aws_does_not_answer_for_is_scheduled_again_at_the_same_attempt(
+def test_run_that_aws_does_not_answer_for_stays_pending_and_starts_at_the_same_attempt(
     agent: Agent,
     prefect: FakePrefect,
     start: Any,
@@ -308,18 +308,20 @@ def test_run_that_aws_does_not_answer_for_is_scheduled_again_at_the_same_attempt
     answer: Exception,
     words: str,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run_task.answers = [answer]
     run = prefect.add(*FIRST)
     status = start(run)
 
-    assert prefect.names(run)[-1] == "Rescheduled"
-    assert str(prefect.last(run).message).startswith(f"AWS did not answer: {words}")
-    assert str(prefect.last(run).message).endswith(". The run is started when it does.")
+    assert prefect.names(run)[-1] == "Submitting"
+    assert prefect.proposed == []
+    [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.getMessage().startswith(f"AWS did not answer, the agent looks again soon: {words}")
     assert [type(told) for told in status.told] == [NotStartedError]
     assert agent._capacity.refused
 
-    prefect.states[run] += _after(prefect, run, "PENDING")
+    prefect.states[run] += [*_after(prefect, run, "SCHEDULED:Rescheduled"), *_after(prefect, run, "PENDING")]
     monkeypatch.setattr(agent._capacity, "_clock", lambda: float("inf"))
     start(run)
     assert [request["clientToken"] for request in run_task.requests] == [f"{run}-0"] * 2
@@ -371,7 +373,7 @@ def test_run_that_can_never_start_is_crashed_once_with_advice(
     [
         ({"cpu": 300}, "AWS Fargate has no size of cpu 300 with memory 1024: cpu 300 is not offered by Fargate"),
         ({"cpu": 256, "memory": 4096}, "memory 4096 does not go with cpu 256"),
-        ({"env": {"LARGE": "x" * 70_000}}, "its environment variables are too large for AWS: 68 KiB of at most 56"),
+        ({"env": {"LARGE": "x" * 70_000}}, "its environment variables are too large for AWS: 68 KiB of at most 48"),
     ],
 )
 def test_run_that_asks_for_what_aws_does_not_offer_is_crashed_and_aws_not_asked(
@@ -419,30 +421,30 @@ def submitted(
 
 
 @pytest.mark.parametrize(
-    ("answer", "state"),
+    ("answer", "states"),
     [
-        (_failure(NO_ROOM), "AwaitingCapacity"),
-        (_error("ServerException", "", 500), "Rescheduled"),
-        (_failure("MISSING"), "Crashed"),
-        (None, "Submitting"),
+        (_failure(NO_ROOM), ["AwaitingCapacity"]),
+        (_error("ServerException", "", 500), []),
+        (_failure("MISSING"), ["Crashed"]),
+        (None, []),
     ],
-    ids=["waits", "again", "never", "started"],
+    ids=["waits", "no-answer", "never", "started"],
 )
 def test_prefects_worker_adds_no_state_and_no_traceback_of_its_own(
     prefect: FakePrefect,
     submitted: Callable[[uuid.UUID], Status],
     run_task: RunTask,
     answer: Any,
-    state: str,
+    states: list[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     run_task.answers = [answer]
     run = prefect.add(*FIRST)
     status = submitted(run)
 
-    assert prefect.names(run)[len(FIRST) :] == ([] if state == "Submitting" else [state])
+    assert prefect.names(run)[len(FIRST) :] == states
     # What is no exception, Prefect's worker writes into the run as the id of its task.
-    assert isinstance(status.told[0], Exception) is (state != "Submitting")
+    assert isinstance(status.told[0], Exception) is (answer is not None)
     assert [record for record in caplog.records if record.exc_info] == []
 
 
@@ -529,6 +531,90 @@ def test_run_whose_revision_can_not_be_started_for_long_is_scheduled_again(
     assert prefect.names(run)[len(FIRST) :] == ["Rescheduled"]
     assert len(run_task.requests) == 5
     assert not agent._capacity.refused
+
+
+@pytest.mark.parametrize("moved_to", ["RUNNING", "CANCELLED", "taken", "deleted"])
+@pytest.mark.parametrize("answer", [STALE, NOT_YET_KNOWN, _failure(NO_ROOM)], ids=["stale", "not-yet-known", "no-room"])
+def test_run_that_has_moved_on_meanwhile_is_not_scheduled_again(
+    prefect: FakePrefect,
+    start: Any,
+    run_task: RunTask,
+    boto: Any,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Any,
+    moved_to: str,
+) -> None:
+    run = prefect.add(*FIRST, labels={"prefect.worker.name": "me"})
+    run_task.answers = [answer] * 10
+
+    def moves_on(**request: Any) -> Any:
+        if not run_task.requests and moved_to == "deleted":
+            prefect.delete(run)
+        elif not run_task.requests and moved_to == "taken":
+            prefect.runs[run].labels["prefect.worker.name"] = "other"
+        elif not run_task.requests:
+            prefect.states[run] += _after(prefect, run, moved_to)
+        return run_task(**request)
+
+    monkeypatch.setattr(boto, "run_task", moves_on)
+    status = start(run)
+
+    assert prefect.proposed == []
+    assert len(run_task.requests) in (1, 5)
+    assert [type(told) for told in status.told] == [NotStartedError]
+
+
+@pytest.mark.parametrize("labels", [{}, {"prefect.worker.name": "me"}], ids=["none", "mine"])
+@pytest.mark.parametrize(
+    ("answer", "state"), [(STALE, "Rescheduled"), (_failure(NO_ROOM), "AwaitingCapacity")], ids=["stale", "no-room"]
+)
+def test_run_that_this_agent_still_has_is_put_back(
+    prefect: FakePrefect, start: Any, run_task: RunTask, answer: Any, state: str, labels: dict[str, str]
+) -> None:
+    run_task.answers = [answer] * 10
+    run = prefect.add(*FIRST, labels=labels)
+    start(run)
+
+    assert prefect.names(run)[-1] == state
+
+
+def test_conflict_that_names_no_task_lets_the_run_wait(
+    agent: Agent, prefect: FakePrefect, start: Any, run_task: RunTask, boto: Any
+) -> None:
+    answer: Any = {"Error": {"Code": "ConflictException", "Message": "token"}}
+    run_task.answers = [boto.exceptions.ConflictException(answer, "RunTask")]
+    run = prefect.add(*FIRST)
+    status = start(run)
+
+    assert prefect.names(run)[-1] == "AwaitingCapacity"
+    assert [type(told) for told in status.told] == [NotStartedError]
+    assert agent._capacity.refused
+
+
+def test_revision_that_aws_does_not_know_after_all_pauses_is_forgotten(
+    prefect: FakePrefect, start: Any, run_task: RunTask, boto: Any, pauses: list[float]
+) -> None:
+    start(prefect.add(*FIRST))
+    first = run_task.requests[0]["taskDefinition"]
+    boto.deregister_task_definition(taskDefinition=first)
+    run_task.answers = [NOT_YET_KNOWN] * 4
+    status = start(prefect.add(*FIRST))
+
+    assert [request["taskDefinition"] for request in run_task.requests[1:5]] == [first] * 4
+    assert run_task.requests[5]["taskDefinition"] == f"{first.rpartition(':')[0]}:2"
+    assert status.told == [f"{CLUSTER}::{TASK}"]
+
+
+def test_revision_that_aws_knew_in_the_end_is_not_held_against_the_next_runs(
+    prefect: FakePrefect, start: Any, run_task: RunTask, boto: Any, pauses: list[float], agent: Agent
+) -> None:
+    for _ in range(5):
+        run_task.answers = [NOT_YET_KNOWN]
+        start(prefect.add(*FIRST))
+
+    assert not agent._unknown
+    assert len({request["taskDefinition"] for request in run_task.requests}) == 1
 
 
 def test_task_that_was_started_for_the_attempt_already_is_the_one(
@@ -662,25 +748,53 @@ def test_run_whose_earlier_task_changed_its_state_while_it_stopped_is_not_starte
     assert [type(told) for told in status.told] == [NotStartedError]
 
 
-def test_run_whose_earlier_task_does_not_end_is_scheduled_again(
-    prefect: FakePrefect, start: Any, ecs: FakeEcs, run_task: RunTask, no_pauses: list[float]
+def test_run_that_is_deleted_while_its_earlier_task_stops_is_no_error(
+    prefect: FakePrefect,
+    start: Any,
+    ecs: FakeEcs,
+    run_task: RunTask,
+    no_pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = prefect.add(*AGAIN)
+    earlier = ecs.start(f"{run}-0")
+
+    async def stop_and_delete(**_: Any) -> None:
+        ecs.tasks[earlier]["lastStatus"] = "STOPPED"
+        prefect.delete(run)
+
+    monkeypatch.setattr(ecs, "stop_task", stop_and_delete)
+    status = start(run)
+
+    assert (run_task.requests, prefect.proposed) == ([], [])
+    assert [type(told) for told in status.told] == [NotStartedError]
+
+
+def test_run_whose_earlier_task_does_not_end_stays_pending(
+    prefect: FakePrefect,
+    start: Any,
+    ecs: FakeEcs,
+    run_task: RunTask,
+    no_pauses: list[float],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run = prefect.add(*AGAIN)
     earlier = ecs.start(f"{run}-0")
     start(run)
 
     assert run_task.requests == []
-    assert prefect.names(run)[-1] == "Rescheduled"
-    assert f"{earlier} did not stop within 180 s" in str(prefect.last(run).message)
-    assert attempts.name(run, [*prefect.states[run], *_after(prefect, run, "PENDING")]) == f"{run}-2"
+    assert prefect.names(run)[-1] == "Submitting"
+    assert f"{earlier} did not stop within 180 s" in caplog.text
+    again = [*_after(prefect, run, "SCHEDULED:Rescheduled"), *_after(prefect, run, "PENDING")]
+    assert attempts.name(run, [*prefect.states[run], *again]) == f"{run}-2"
 
 
 @pytest.mark.parametrize(
     ("error", "last"),
     [
         (_error("ThrottlingException", "Rate exceeded"), "Rescheduled"),
-        (_error("ServerException", "", 500), "Rescheduled"),
-        (EndpointConnectionError(**ENDPOINT), "Rescheduled"),
+        (_error("ServerException", "", 500), "Submitting"),
+        (EndpointConnectionError(**ENDPOINT), "Submitting"),
         (_error("AccessDeniedException", "not authorized to perform: ecs:ListTasks"), "Crashed"),
     ],
 )
@@ -813,6 +927,65 @@ def test_run_that_moved_on_is_not_marked(
 
     assert due(run) == []
     assert prefect.names(run) == ["Scheduled", "Cancelled"]
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "CANCELLED"])
+def test_run_that_waits_in_the_queue_and_is_started_meanwhile_by_another_agent_is_not_marked(
+    agent: Agent, prefect: FakePrefect, due: Any, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    agent._capacity.refuse(ON_DEMAND, uuid.uuid4(), NO_ROOM)
+    run, read = prefect.add("SCHEDULED"), prefect.read_deployment
+
+    async def started_meanwhile(deployment: uuid.UUID) -> Any:
+        prefect.states[run] += _after(prefect, run, state)
+        return await read(deployment)
+
+    monkeypatch.setattr(prefect, "read_deployment", started_meanwhile)
+
+    assert due(run) == []
+    assert prefect.names(run) == ["Scheduled", state.title()]
+
+
+def test_errors_of_prefect_do_not_end_the_poll(
+    agent: Agent, prefect: FakePrefect, due: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent._capacity.refuse(SPOT, uuid.uuid4(), NO_ROOM)
+    on_spot = [prefect.add("SCHEDULED", job_variables={"capacity_provider": SPOT}) for _ in range(3)]
+    others, request = [prefect.add("SCHEDULED"), prefect.add("SCHEDULED")], prefect.request
+
+    async def fails_for_the_first(*args: Any, path_params: dict[str, Any], **asked: Any) -> Any:
+        if path_params["id"] == on_spot[0]:
+            raise ConnectionError("Prefect is away")
+        return await request(*args, path_params=path_params, **asked)
+
+    async def fails(_: uuid.UUID) -> Any:
+        raise ConnectionError("Prefect is away")
+
+    monkeypatch.setattr(prefect, "request", fails_for_the_first)
+    monkeypatch.setattr(prefect, "read_deployment", fails)
+
+    assert due(*on_spot, *others) == others
+    assert [prefect.names(run)[-1] for run in on_spot] == ["Scheduled", "AwaitingCapacity", "AwaitingCapacity"]
+    assert sum(agent._waiting.values()) == 3
+
+    monkeypatch.setattr(prefect, "request", request)
+    assert due(*on_spot, *others) == others
+    assert prefect.names(on_spot[0])[-1] == "AwaitingCapacity"
+
+
+def test_run_on_spot_that_was_restarted_twice_asks_for_on_demand_in_the_queue_too(
+    agent: Agent, prefect: FakePrefect, start: Any, due: Any, run_task: RunTask
+) -> None:
+    agent._capacity.refuse(ON_DEMAND, uuid.uuid4(), NO_ROOM)
+    spot = {"job_variables": {"capacity_provider": SPOT}}
+    run = prefect.add(*["SCHEDULED:AwaitingRestart", "PENDING"] * 2, **spot)
+    start(run, capacity_provider=SPOT)
+    other = prefect.add("SCHEDULED", **spot)
+
+    assert run_task.requests == []
+    assert prefect.names(run)[-1] == "AwaitingCapacity"
+    assert due(run, other) == [other]
+    assert dict(agent._waiting) == {agent._capacity.explain(ON_DEMAND): 1}
 
 
 def test_run_and_deployment_that_are_deleted_meanwhile_are_no_error(
