@@ -116,7 +116,7 @@ def _ecs(request: Request, _: str) -> Iterator[Permission]:
 def _logs(request: Request, _: str) -> Iterator[Permission]:
     operation, group = request.operation, request.text("logGroupName")
     arn = f"arn:aws:logs:{request.place}:log-group:{group}"
-    if "Tag" in operation:
+    if operation in ("TagResource", "UntagResource", "ListTagsForResource"):
         arn = request.text("resourceArn")
     elif operation == "DescribeLogGroups":
         arn = "*"

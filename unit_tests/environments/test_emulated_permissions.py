@@ -135,6 +135,7 @@ def test_running_a_task_with_tags_tags_a_task_of_the_cluster() -> None:
         ("DescribeLogStreams", {"logGroupName": "g"}, [("", "g:log-stream:")]),
         ("ListTagsForResource", {"resourceArn": f"{LOGS}log-group:g"}, [("", "g")]),
         ("TagResource", {"resourceArn": f"{LOGS}log-group:g"}, [("", "g")]),
+        ("UntagResource", {"resourceArn": f"{LOGS}log-group:g"}, [("", "g")]),
     ],
 )
 def test_logs_ask_for_group_or_stream(
