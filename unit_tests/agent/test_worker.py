@@ -293,6 +293,31 @@ def test_no_run_is_asked_for_while_its_provider_refuses(
 
 
 @pytest.mark.parametrize(
+    ("answer", "next_ones"),
+    [(None, 2), (_failure("MISSING"), 1)],
+    ids=["started", "never-starts"],
+)
+def test_trial_that_ends_leaves_its_place_to_the_next_and_one_that_was_started_to_one_more(
+    agent: Agent,
+    prefect: FakePrefect,
+    start: Any,
+    run_task: RunTask,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Any,
+    next_ones: int,
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(agent._capacity, "_clock", lambda: clock.now)
+    agent._capacity.refuse(ON_DEMAND, uuid.uuid4(), NO_ROOM)
+    clock.now += 7
+    run_task.answers = [answer]
+    start(prefect.add(*FIRST))
+
+    admitted = [agent._capacity.choose(ON_DEMAND, uuid.UUID(int=number)) for number in range(5)]
+    assert admitted == [ON_DEMAND] * next_ones + [None] * (5 - next_ones)
+
+
+@pytest.mark.parametrize(
     ("answer", "words"),
     [
         (_error("ServerException", "Service Unavailable", 500), "ServerException: Service Unavailable"),
