@@ -271,6 +271,14 @@ def test_another_health_check_is_a_difference(change: dict[str, Any]) -> None:
     assert not same(wanted, DEFINITION)
 
 
+def test_empty_value_of_a_variable_is_a_value() -> None:
+    [container] = task_definitions.normalised(_with("container", environment=[{"name": "A", "value": ""}]))[
+        "containerDefinitions"
+    ]
+
+    assert container["environment"] == [{"name": "A", "value": ""}]
+
+
 def test_command_keeps_its_order() -> None:
     assert task_definitions.normalised(DEFINITION)["containerDefinitions"][0]["command"] == CONTAINER["command"]
 
