@@ -66,7 +66,9 @@ async def _settle(
     if ATTEMPT_TAG in tags:
         current = tags[ATTEMPT_TAG] == attempts.name(run_id, states)
     else:
-        current = (run.infrastructure_pid or "").rpartition("::")[2] == task["taskArn"]
+        known = (run.infrastructure_pid or "").rpartition("::")[2] == task["taskArn"]
+        # A run that starts again does not know its new task yet.
+        current = known and not (run.state.is_pending() and attempts.number(states))
     if not current:
         return
     cause = causes.cause_of(task)

@@ -337,6 +337,16 @@ def test_task_without_the_tag_of_its_attempt_counts_if_the_run_knows_of_it(
     assert bool(tidied) is ended
 
 
+def test_late_event_of_a_task_that_ecs_has_forgotten_does_not_end_the_next_attempt(
+    prefect: FakePrefect, stop: Any, tidied: list[Any]
+) -> None:
+    run = prefect.add(*RUNNING, "CRASHED", "SCHEDULED:AwaitingRestart", "PENDING", infrastructure_pid=f"cluster::{ARN}")
+    stop(run, KILLED, attempt=None)
+
+    assert prefect.last(run).is_pending()
+    assert tidied == []
+
+
 @pytest.mark.parametrize(("known", "ended"), [(None, True), (f"cluster::{ARN}", False)], ids=["none", "meanwhile"])
 def test_unlisted_task_that_nobody_knows_is_of_a_run_that_still_knows_none(
     prefect: FakePrefect, stop: Any, known: str | None, ended: bool, monkeypatch: pytest.MonkeyPatch
