@@ -33,7 +33,7 @@ EC2_CHANGES = (
 )
 EC2_READS = (
     "DescribeAddresses DescribeAddressesAttribute DescribeAvailabilityZones DescribeFlowLogs DescribeInternetGateways "
-    "DescribeNatGateways DescribeNetworkAcls DescribePrefixLists DescribeRouteTables "
+    "DescribeNatGateways DescribeNetworkAcls DescribeNetworkInterfaces DescribePrefixLists DescribeRouteTables "
     "DescribeSecurityGroupRules DescribeSecurityGroups DescribeSubnets DescribeVpcEndpoints "
     "DescribeVpcs"
 )
@@ -171,8 +171,6 @@ def _network(environment: Environment) -> list[Document]:
     zones, endpoints = "arn:aws:route53:::hostedzone/*", environment.network == "private_endpoints"
     not_its_name = {"ForAllValues:StringNotEquals": {"aws:TagKeys": ["environment"]}}
     return [
-        # Terraform looks for what is still attached before it deletes a subnet or a security group.
-        _allow("FindInterfaces", "ec2", "DescribeNetworkInterfaces", "*"),
         _allow("MakeNetwork", "ec2", EC2_CREATES, *network, StringEquals=made_ours),
         _allow("TagWhatIsMade", "ec2", "CreateTags", *network, StringEquals=making),
         _allow("ChangeNetwork", "ec2", EC2_CHANGES, *network, StringEquals=ours),

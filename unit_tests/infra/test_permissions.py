@@ -354,6 +354,18 @@ def test_plan_reads_and_reads_no_secret(chosen: Environment) -> None:
     assert not _may(chosen, "plan", "s3:GetObject", f"{state}/terraform.tfstate.tflock")
 
 
+@pytest.mark.parametrize(
+    "action",
+    [
+        *("DescribeAddresses", "DescribeAddressesAttribute", "DescribeFlowLogs", "DescribeNatGateways"),
+        *("DescribePrefixLists", "DescribeVpcEndpoints", "DescribeNetworkInterfaces"),
+    ],
+)
+def test_plan_reads_what_private_networks_are_made_of(environment: Environment, action: str) -> None:
+    """The network interfaces are those of endpoints: Terraform reads their addresses in each plan."""
+    assert _may(environment, "plan", f"ec2:{action}", "*")
+
+
 def test_register_works_on_repositories_that_it_made_and_tagged(environment: Environment) -> None:
     arn = "arn:aws:ecr:eu-west-1:123456789012:repository/dev_etl"
     agent = "arn:aws:ecr:eu-west-1:123456789012:repository/dev_dataflow_automation_agent"
