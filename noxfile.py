@@ -119,7 +119,7 @@ def bench(session: nox.Session) -> None:
 def passes_iam_contract() -> bool:
     """Check the policies and the record of the functional tests; prints one line, and the findings."""
     check = iam_contract(environment("checkers").parent, str(IAM_RECORD))
-    return passes("init", terraform("init", "-backend=false")) and passes("IAM contract", check)
+    return passes("init", terraform("init", "-backend=false")) and passes("IAM contract", check, report=True)
 
 
 def iam_contract(checkers_environment: Path, *record: str) -> list[Command]:
@@ -162,8 +162,14 @@ def checkers() -> dict[str, list[Command]]:
     }
 
 
-def passes(name: str, commands: list[Command]) -> bool:
-    """Run a checker's commands up to the first that fails, and print one line; with what it said if one did."""
+def passes(name: str, commands: list[Command], report: bool = False) -> bool:
+    """Run a checker's commands up to the first that fails, and print one line; with what it printed if one did.
+
+    Args:
+        name: of the checker.
+        commands: that it consists of.
+        report: print what the last command printed in any case.
+    """
     begin, words, code = time.monotonic(), "", 0
     variables = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
     variables["TF_DATA_DIR"] = str(LINT / "terraform")
@@ -180,6 +186,7 @@ def passes(name: str, commands: list[Command]) -> bool:
             text=True,
             check=False,
         )
+        words = done.stdout.strip() if report else ""
         if code := done.returncode:
             words = done.stdout.strip() or f"{command[0]} ended with exit code {code} and said nothing"
             break

@@ -138,6 +138,12 @@ SELDOM: list[Call] = [
     ("plan", "s3", "get_bucket_versioning", {"Bucket": BUCKET}),
     ("register", "ecr", "get_download_url_for_layer", {"repositoryName": "{e}_sample_workflow", "layerDigest": LAYER}),
     ("agent", "ecs", "stop_task", {"cluster": "{p}_workflows", "task": "0" * 32}),
+    (
+        "agent",
+        "sqs",
+        "change_message_visibility",
+        {"QueueUrl": QUEUE_URL, "ReceiptHandle": "x", "VisibilityTimeout": 30},
+    ),
 ]
 """What is needed only after a change by hand or of the settings, or on another machine; nothing changes here."""
 

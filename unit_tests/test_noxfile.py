@@ -198,7 +198,7 @@ def test_check_of_the_contract_reads_the_documents_that_it_wrote(monkeypatch: py
     ran: list[tuple[str, list[list[str]]]] = []
     monkeypatch.setattr(noxfile, "environment", lambda name: Path("/lint") / name / "bin")
     monkeypatch.setattr(noxfile, "terraform", lambda *arguments: [["terraform", *arguments]])
-    monkeypatch.setattr(noxfile, "passes", lambda name, commands: ran.append((name, commands)) or True)
+    monkeypatch.setattr(noxfile, "passes", lambda name, commands, **_: ran.append((name, commands)) or True)
 
     assert noxfile.passes_iam_contract()
     [(_, [init]), (name, [documents, contract])] = ran
