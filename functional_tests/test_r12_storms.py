@@ -24,11 +24,11 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 @flow
-def brief():
+def storm():
     pass
 
 @flow
-def long():
+def lasting():
     if flow_run.run_count == 1:
         time.sleep(600)
 """
@@ -41,7 +41,7 @@ def deployments(platform: Platform, first_deploy: str, tmp_path_factory: pytest.
     folder.mkdir()
     (folder / "flow.py").write_text(FLOW)
     platform.invoke("register", "--workflow-path", str(folder), "--cpu", "256", "--memory", "512")
-    return {flow: str(runs.deployment(platform, flow)["id"]) for flow in ("brief", "long")}
+    return {flow: str(runs.deployment(platform, flow)["id"]) for flow in ("storm", "lasting")}
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_observer_survives_outages_of_its_queue_and_messages_that_nobody_underst
     sqs = deployed.aws("sqs")
     url = sqs.get_queue_url(QueueName=f"{deployed.prefix}_task_events")["QueueUrl"]
     (agent,) = deployed.agent_containers
-    run = runs.create(deployed, deployments["long"], job_variables={"restarts": 1})
+    run = runs.create(deployed, deployments["lasting"], job_variables={"restarts": 1})
     container = wait_for("its container", lambda: runs.container(deployed, run), STARTS_WITHIN_SECONDS)
     runs.wait_for_state(deployed, run, "Running", STARTS_WITHIN_SECONDS)
     outages = often(2, 10)
@@ -130,11 +130,11 @@ def test_no_run_is_lost_when_prefect_is_asked_too_often(
     tmp_path: Path,
 ) -> None:
     count = often(5, 20)
-    made = [runs.create(deployed, deployments["brief"]) for _ in range(count)]
+    made = [runs.create(deployed, deployments["storm"]) for _ in range(count)]
     request_limit(REQUESTS_A_MINUTE)
-    command = deployed.start("run", "brief")
+    command = deployed.start("run", "storm")
     try:
-        deployed.finish(command, "run", "brief")
+        deployed.finish(command, "run", "storm")
         time.sleep(often(5, 60))
     finally:
         request_limit(10**6)
