@@ -65,6 +65,8 @@ def test_logs_of_flows_with_similar_names_are_kept_apart(deployed: Platform, tmp
         shown = deployed.invoke("logs", name).stdout
         assert f"this is {name}" in shown
         assert f"this is {other}" not in shown
+    # Other tests of this platform expect the sample workflow alone.
+    deployed.invoke("unregister", "--name", "similar_names", "--yes")
 
 
 def test_the_agents_log_names_the_runs_it_started(sample_workflow: Platform, ran: str) -> None:

@@ -50,7 +50,7 @@ def run(platform: Platform, first_deploy: str, tmp_path: Path) -> Iterator[str]:
 @pytest.mark.timeout(SECONDS)
 def test_platform_and_its_run_are_the_same_after_the_unit_tests(platform: Platform, checkout: Path, run: str) -> None:
     runs.wait_for_state(platform, run, "Running")
-    wait_for("the ends of other runs", lambda: len(platform.containers("")) == 2)
+    wait_for("the ends of other runs", lambda: len(platform.containers("")) == 2, seconds=400)
     before = seen(platform)
     # Whatever the unit tests could find the platform by.
     variables = {

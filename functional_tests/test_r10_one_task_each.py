@@ -3,7 +3,6 @@
 import datetime
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -270,22 +269,3 @@ def test_process_of_a_run_has_a_user_with_a_name_and_a_home(deployed: Platform, 
     run = runs.create(deployed, deployments["user"])
     words = "user workflow workflow /tmp workflow /tmp"
     wait_for(words, lambda: words in runs.log(deployed, run), STARTS_WITHIN_SECONDS)
-
-
-def test_logs_of_a_flow_are_its_own(deployed: Platform, tmp_path: Path) -> None:
-    """Names that one slug would make the same: each has a task definition and a log stream of its own."""
-    names = ("日次", "週次", "Sales-Daily", "sales_daily")
-    folder = tmp_path / "alike"
-    folder.mkdir()
-    text = "from prefect import flow\n"
-    for number, name in enumerate(names):
-        text += f'\n@flow(name="{name}", log_prints=True)\ndef flow_{number}():\n    print("this is {name}")\n'
-    (folder / "flow.py").write_text(text)
-    deployed.invoke("register", "--workflow-path", str(folder), "--cpu", "256", "--memory", "512")
-    made = [runs.create(deployed, runs.deployment(deployed, name)["id"]) for name in names]
-    wait_for_each(deployed, made, "Completed")
-    families = {task["taskDefinitionArn"].rpartition(":")[0] for run in made for task in runs.tasks(deployed)[run]}
-    assert len(families) == len(names)
-    for name in names:
-        shown = deployed.invoke("logs", f"{name}/{deployed.name}").stdout
-        assert [other for other in names if f"this is {other}" in shown] == [name]
