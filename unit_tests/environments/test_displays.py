@@ -67,8 +67,9 @@ def over(step: Step) -> Step:
     return step
 
 
-def test_page_says_of_each_step_its_state_its_time_and_what_it_is_doing() -> None:
+def test_page_says_of_each_step_its_state_its_time_and_what_it_is_doing(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     working = Step("working", begin=now - 2, doing="12 of 40 changes made")
 
     lines = drawn(
