@@ -32,7 +32,7 @@ from unit_tests.guard import sitecustomize
 
 SURROUNDINGS = (
     *("AWS_", "PREFECT_", "TF_", "DOCKER_", "GITHUB_", "RUNNER_", "ACTIONS_", "CI", "GIT_", "INVOKE_", "XDG_"),
-    *("NO_COLOR", "FORCE_COLOR", "HTTP_", "HTTPS_", "ALL_PROXY", "PYTHONPATH"),
+    *("NO_COLOR", "FORCE_COLOR", "HTTP_", "HTTPS_", "ALL_PROXY", "PYTHONPATH", "PYTEST_ADDOPTS"),
 )
 """Prefixes of the variables by which the developer's machine or a runner would change what the tests do."""
 OWN = Path(tempfile.mkdtemp(prefix="unit-tests-")).resolve()
@@ -68,6 +68,8 @@ _OF_ALL = hypothesis_settings(
 )
 hypothesis_settings.register_profile("gate", _OF_ALL, max_examples=40, derandomize=True)
 hypothesis_settings.register_profile("full", _OF_ALL, max_examples=1000)
+# The cases of the gate, for a machine that is busy with other work: no time limit for a single case.
+hypothesis_settings.register_profile("busy", hypothesis_settings.get_profile("gate"), deadline=None)
 hypothesis_settings.load_profile("gate")
 
 _LOADER = botocore.loaders.create_loader()
