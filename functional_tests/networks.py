@@ -13,6 +13,7 @@ import json
 import sys
 from typing import Any
 
+from agent import teardown
 from environments import tfvars
 from environments.settings import SETTINGS_FOLDER, Environment
 from infra import account, adoption, terraform
@@ -29,7 +30,7 @@ def main() -> None:
         if verb == "up":
             print(json.dumps(up(environment)))
         elif verb == "down":
-            terraform.destroy(environment, IMAGE_TAG)
+            teardown.take_down(environment)
         else:
             account.remove(environment)
 

@@ -13,6 +13,13 @@ from functional_tests.platform import Platform
 PREFIX = "local_dataflow_automation"
 SECRETS = (f"{PREFIX}_prefect_key", f"{PREFIX}_prefect_key_workflow")
 SETTING = "kms_key_arn"
+FLOW = """from prefect import flow
+
+
+@flow
+def encrypted() -> None:
+    pass
+"""
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +94,18 @@ def test_images_stay_where_they_are(sample_workflow: Platform, keys: list[str]) 
 
     assert images
     assert sample_workflow.invoke("plan", check=False).returncode == 0
+
+
+def test_repository_that_register_creates_has_the_key(sample_workflow: Platform, keys: list[str]) -> None:
+    platform = sample_workflow
+    folder = platform.folder / "encrypted"
+    folder.mkdir()
+    (folder / "flow.py").write_text(FLOW)
+    platform.invoke("register", "--workflow-path", str(folder))
+    (made,) = platform.aws("ecr").describe_repositories(repositoryNames=["local_encrypted"])["repositories"]
+    platform.invoke("unregister", "--name", "encrypted", "--yes")
+
+    assert made["encryptionConfiguration"] == {"encryptionType": "KMS", "kmsKey": keys[0]}
 
 
 def test_second_deploy_with_the_key_changes_nothing(sample_workflow: Platform, keys: list[str]) -> None:

@@ -80,10 +80,11 @@ def write(platform: Platform, name: str, settings: dict[str, Any]) -> None:
     (folder / f"{name}.tfvars").write_text(
         "\n".join([*kept, *(f"{key} = {json.dumps(value)}" for key, value in settings.items()), ""])
     )
-    root_key = platform.folder / ".local" / name / "aws_secret_key"
-    root_key.parent.mkdir(exist_ok=True)
-    root_key.unlink(missing_ok=True)
-    root_key.symlink_to(platform.folder / ".local" / "local" / "aws_secret_key")
+    own = platform.folder / ".local" / name
+    own.mkdir(exist_ok=True)
+    for key in ("aws_secret_key", "prefect_key"):
+        (own / key).unlink(missing_ok=True)
+        (own / key).symlink_to(platform.folder / ".local" / "local" / key)
 
 
 def run(platform: Platform, *arguments: str) -> str:
@@ -194,7 +195,9 @@ def test_destroy_of_the_deploy_role_leaves_nothing(platform: Platform, removed: 
         f"{prefix}_{role}" for role in ("deploy", "plan", "register")
     }
     assert platform.aws("logs").describe_log_groups(logGroupNamePrefix=prefix)["logGroups"] == []
-    assert [arn for arn in platform.aws("ecs").list_clusters()["clusterArns"] if prefix in arn] == []
+    ecs = platform.aws("ecs")
+    assert [arn for arn in ecs.list_clusters()["clusterArns"] if prefix in arn] == []
+    assert [arn for arn in ecs.list_task_definitions(status="ACTIVE")["taskDefinitionArns"] if prefix in arn] == []
     assert [url for url in platform.aws("sqs").list_queues().get("QueueUrls", []) if prefix in url] == []
 
 
