@@ -271,10 +271,10 @@ def _ec2(request: Request, _: str) -> Iterator[Permission]:
                     yield existing("route-table", table["RouteTableId"])
                     yield existing("subnet", link["SubnetId"])
     if operation == "DisassociateAddress":
+        asked = request.text("AssociationId")
+        held = [name for name, address in ec2._addresses.items() if address["AssociationId"] == asked]
         # An association that is gone leads to no address, and so to no tags.
-        for name, address in ec2._addresses.items():
-            if address["AssociationId"] == request.text("AssociationId"):
-                yield existing("elastic-ip", name)
+        yield from (existing("elastic-ip", name) for name in held or ["*"])
     if made := EC2_MAKES.get(operation):
         tags = tag_keys("Request", _query_tags(request.parameters, "TagSpecification.1.Tag"))
         arn = f"arn:aws:ec2:{request.place}:{made}/*"
