@@ -16,6 +16,7 @@ RUNS_INSIDE = (
     "observer",
     "outlived",
     "prefect_states",
+    "rate_limits",
     "recovery",
     "refusals",
     "remains",

@@ -10,7 +10,8 @@ ECS asks a task to stop by SIGTERM, which reaches the first process only. It is 
 `finally` blocks and hooks then have the container's `stopTimeout` to run. The exit code is the flow's own, by which the
 agent tells a flow that ended itself from one that was killed. And each lease of a concurrency slot is written to the
 task's log, so that the agent can release it when the task dies. A flow that is stopped because its run has ended, or
-starts again, does not report that end as its own.
+starts again, does not report that end as its own. A Prefect that limits the rate of requests is waited for
+(rate_limits.py).
 
 The functions replaced here are private ones of a pinned version: the functional tests run through each of them.
 """
@@ -26,8 +27,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+PLATFORM = Path(__file__).parent.parent
 # Not imported: a flow must not find the platform's modules among its own.
-LEASE = runpy.run_path(str(Path(__file__).parent.parent / "environments" / "run_terms.py"))["LEASE"]
+LEASE = runpy.run_path(str(PLATFORM / "environments" / "run_terms.py"))["LEASE"]
+wait_out_rate_limits: Callable[[], None] = runpy.run_path(str(PLATFORM / "agent" / "rate_limits.py"))["wait_out"]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 SUPERVISOR = "prefect.runner._workspace_supervisor"
 EXECUTE = ["flow-run", "execute"]
@@ -65,6 +68,7 @@ def main() -> Any:
         os.execv(PREFECT, ["prefect", *sys.argv[1:]])
     for module in NEEDED:
         importlib.import_module(module)
+    wait_out_rate_limits()
     reading, writing = os.pipe()
     child = os.fork()
     if child:

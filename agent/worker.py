@@ -28,7 +28,7 @@ from prefect_aws.observers.ecs import replicate_ecs_event
 from prefect_aws.workers.ecs_worker import ECSJobConfiguration, ECSWorker, ECSWorkerResult
 from pydantic import Field
 
-from agent import attempts, aws, limits, outlived, prefect_states, recovery, refusals, task_ends
+from agent import attempts, aws, limits, outlived, prefect_states, rate_limits, recovery, refusals, task_ends
 from agent.capacity import ON_DEMAND, RESTARTS_ON_SPOT, Capacity
 from agent.observer import Observer
 from agent.start_agent import agent_name
@@ -401,6 +401,7 @@ def main() -> None:
     """Work until asked to stop: SIGTERM, which is what ECS sends, ends it in order."""
     setup_signal_handlers_worker(os.getpid(), "the agent", print)
     os.environ.update({f"PREFECT_INTEGRATIONS_AWS_ECS_WORKER_{name}": "1" for name in ONE_ATTEMPT})
+    rate_limits.wait_out()
     worker = Agent(
         name=agent_name(),
         work_pool_name=os.environ["PREFECT_PROJECT"],

@@ -121,7 +121,6 @@ def test_messages_that_nobody_understands_are_set_aside(deployed: Platform) -> N
     assert held(dead) == 0
 
 
-@pytest.mark.full
 def test_no_run_is_lost_when_prefect_is_asked_too_often(
     deployed: Platform,
     deployments: dict[str, str],
