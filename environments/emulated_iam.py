@@ -220,7 +220,7 @@ REGISTRY_ACTIONS = {
     ("manifest", "PUT"): "PutImage",
     ("tags_list", "GET"): "ListImages",
 }
-"""Which permission each request of the Docker registry protocol needs; what is not here is refused.
+"""Which permission each request of the Docker registry protocol needs; what is not here, ECR does not offer.
 
 https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html
 """
@@ -270,7 +270,9 @@ def guard_registry(ecr: Any, recorder: Recorder) -> None:
             return await handle(method, path, headers, body, query)
         ecr._select_registry_request_scope(name, headers, query)
         place = f"{ecr.get_region()}:{ecr.get_account_id()}"
-        operation = REGISTRY_ACTIONS.get((verb, method.upper()), f"{method} {verb}")
+        operation = REGISTRY_ACTIONS.get((verb, method.upper()))
+        if operation is None:
+            return ecr._registry_error(405, "UNSUPPORTED", f"{method} of {verb}", {})
         (permission,) = needed(Request("ecr", operation, {"repositoryName": name}, place), "")
         if not allowed(principal, permission, recorder):
             LOG.warning("%s denied: %s", principal.arn, permission)

@@ -323,18 +323,30 @@ def test_command_succeeds_when_everything_is_right_and_exercised(run: Any) -> No
     assert (code, printed) == (0, "0 findings in 1 policy documents and 3 recorded decisions\n")
 
 
-def test_command_says_what_to_add_for_an_action_that_no_test_exercised_and_does_not_fail(
-    run: Any, tmp_path: Path
-) -> None:
+def test_command_fails_for_an_action_that_no_test_exercised_and_says_what_to_add(run: Any, tmp_path: Path) -> None:
     code, printed = run([_inline(*GOOD)], RUN, PASS)
     addition = printed.partition("[[exception]]")[1:]
 
-    assert code == 0
+    assert code == 1
     assert "agent_task: ecs:ListClusters: not exercised" in printed
     assert printed.endswith("1 findings in 1 policy documents and 2 recorded decisions\n")
     text = "".join(addition).rpartition("\n1 findings")[0].replace('""', '"x"')
     (tmp_path / "exceptions.toml").write_text(text)
-    assert "0 findings" in run([_inline(*GOOD)], RUN, PASS)[1]
+    assert run([_inline(*GOOD)], RUN, PASS) == (0, "0 findings in 1 policy documents and 2 recorded decisions\n")
+    code, printed = run([_inline(*GOOD)], LIST)
+    assert code == 0
+    assert "agent_task: ecs:ListClusters (not exercised): needless exception" in printed
+
+
+def test_command_fails_for_any_other_needless_exception(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "exceptions.toml").write_text(
+        '[[exception]]\nfinding = "not granted"\nactions = ["ecs:RunTask"]\nwhy = "x"\nsource = "x"\n'
+    )
+
+    code, printed = run([_inline(*GOOD)], RUN, LIST, PASS)
+
+    assert code == 1
+    assert "ecs:RunTask (not granted): needless exception" in printed
 
 
 def test_command_fails_for_a_call_that_no_policy_grants(run: Any) -> None:
