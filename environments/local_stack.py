@@ -117,9 +117,27 @@ def stop(environment: Environment) -> None:
 
 
 def remove(environment: Environment) -> None:
-    """Stop everything of environment local and remove it: processes, containers, network, data, key and logs."""
+    """Stop everything of environment local and remove it: processes, containers, network, data, key and logs.
+
+    What the Docker engine has is named after the port of the emulated AWS. While another program listens there, it belongs
+    to the environment of another checkout, and stays.
+    """
     leftovers.clear()
     stop(environment)
+    aws, _ = servers(environment)
+    if other := _port_taken(aws):
+        progress.note(f"containers stay: they belong to another checkout ({other.what}: {other.why})")
+    else:
+        _remove_from_engine(environment)
+    _remove_rest(environment)
+    # In one go: were we killed half-way, what is left of it would be taken for the whole.
+    with contextlib.suppress(FileNotFoundError):
+        environment.folder.rename(_removed(environment))
+    _remove_rest(environment)
+
+
+def _remove_from_engine(environment: Environment) -> None:
+    """Remove the containers, the network and the images of environment local from the Docker engine."""
     client = docker_client()
     ours = {"label": f"ministack.instance={_instance(environment)}"}
     for container in client.containers.list(all=True, filters=ours, ignore_removed=True):
@@ -132,11 +150,6 @@ def remove(environment: Environment) -> None:
         for tag in image["RepoTags"] or ():
             if pushed.match(tag):
                 client.images.remove(tag, force=True)
-    _remove_rest(environment)
-    # In one go: were we killed half-way, what is left of it would be taken for the whole.
-    with contextlib.suppress(FileNotFoundError):
-        environment.folder.rename(_removed(environment))
-    _remove_rest(environment)
 
 
 def _removed(environment: Environment) -> Path:

@@ -208,6 +208,19 @@ def test_removal_that_is_killed_half_way_leaves_nothing_that_looks_like_an_envir
     assert {file.suffix for file in local.folder.parent.iterdir()} == {".lock"}
 
 
+def test_removal_leaves_the_containers_of_another_checkout_that_is_up_on_the_same_port(
+    local: Environment, http_server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[EmptyEngine] = []
+    monkeypatch.setattr(local_stack, "docker_client", lambda: asked.append(EmptyEngine()) or asked[-1])
+    local_stack.remove(dataclasses.replace(local, aws_endpoint_url=http_server.url))
+    assert asked == []
+
+    http_server.stop()
+    local_stack.remove(dataclasses.replace(local, aws_endpoint_url=http_server.url))
+    assert len(asked) == 1
+
+
 def test_removal_takes_along_what_killed_commands_have_left(
     local: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
