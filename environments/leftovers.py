@@ -23,6 +23,24 @@ from environments.errors import PlatformError
 
 VARIABLE = "DATAFLOW_COMMAND"
 """Names the folder of the command that a program or a container was started by."""
+INTERRUPT_ONCE = """
+interrupt() { trap '' INT; if [ "$program" ]; then kill -INT "$program"; else interrupted=yes; fi; }
+trap interrupt INT
+"$0" "$@" & program=$!
+if [ "$interrupted" ]; then kill -INT "$program"; fi
+wait "$program"; code=$?
+while kill -0 "$program" 2>/dev/null; do wait "$program"; code=$?; done
+exit "$code"
+"""
+"""Shell script that runs a program, and passes only the first of all interrupts on to it.
+
+Terraform drops everything at the second one. A user presses Ctrl-C again; and a runner of GitHub Actions that cancels a
+job interrupts the command, which interrupts Terraform, and kills the command ten seconds later, at which the system
+interrupts Terraform once more.
+"""
+SIGNAL_AT_DEATH = ("setpriv", "--pdeathsig", "INT")
+NOT_IGNORING = ("env", "--default-signal=INT")
+"""A shell has what it starts in the background ignore interrupts; Terraform does not, once it has come up."""
 ORDERLY_END_SECONDS = 120
 
 
@@ -44,16 +62,18 @@ def label() -> dict[str, str]:
 
 
 def ending_with_us(command: list[str]) -> list[str]:
-    """A command line whose program gets Ctrl-C from the system as soon as the thread that starts it is gone.
+    """Return a command line whose program is interrupted once: by us, or when the thread that starts it ends.
 
     Where the system can't do that (only Linux does), the next command ends it.
     """
-    return ["setpriv", "--pdeathsig", "INT", *command] if _system_tells_of_death() else command
+    if not _system_tells_of_death():
+        return ["sh", "-c", INTERRUPT_ONCE, *command]
+    return [*SIGNAL_AT_DEATH, "sh", "-c", INTERRUPT_ONCE, *NOT_IGNORING, *command]
 
 
 @functools.cache
 def _system_tells_of_death() -> bool:
-    tried = ["setpriv", "--pdeathsig", "INT", "true"]  # some programs of that name don't know the option
+    tried = [*SIGNAL_AT_DEATH, *NOT_IGNORING, "true"]  # some programs of these names don't know the options
     try:
         return subprocess.run(tried, capture_output=True, check=False).returncode == 0
     except OSError:
@@ -125,16 +145,27 @@ def _end_programs(folder: Path) -> None:
 
     programs = [process for process in psutil.process_iter() if _started_for(process) == str(folder)]
     leaders = [process for process in programs if _leads(process)]
-    if not _system_tells_of_death():  # told twice, Terraform drops everything
+    if not _system_tells_of_death():
         _signal(leaders, signal.SIGINT)
     _, alive = psutil.wait_procs(leaders, ORDERLY_END_SECONDS)
     if alive:
         raise PlatformError(
             "a command that was killed has left a program at work",
-            ", ".join(f"{process.name()} (process {process.pid})" for process in alive),
+            ", ".join(f"{process.name()} (process {process.pid})" for process in _at_work(alive)),
             "wait for it to end, and try again",
         )
     _signal(programs, signal.SIGKILL)
+
+
+def _at_work(leaders: list[Any]) -> list[Any]:
+    """The programs behind the shells that pass interrupts on to them."""
+    import psutil
+
+    found: list[Any] = []
+    for leader in leaders:
+        with contextlib.suppress(psutil.Error):
+            found += leader.children() or [leader]
+    return found
 
 
 def _remove_containers(folder: Path) -> None:

@@ -119,8 +119,8 @@ def stop(environment: Environment) -> None:
 def remove(environment: Environment) -> None:
     """Stop everything of environment local and remove it: processes, containers, network, data, key and logs.
 
-    What the Docker engine has is named after the port of the emulated AWS. While another program listens there, it belongs
-    to the environment of another checkout, and stays.
+    What the Docker engine has is named after the port of the emulated AWS. While another program listens there, it
+    belongs to the environment of another checkout, and stays.
     """
     leftovers.clear()
     stop(environment)

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import docker, psutil
 
+from environments import leftovers
+
 PORT, PROCESS, LOCAL = int(os.environ["PORT"]), int(os.environ["PROCESS"]), Path(os.environ["LOCAL"])
 CONNECT = f"import socket; socket.create_connection(('127.0.0.1', {PORT}))"
 
@@ -53,7 +55,7 @@ def test_docker_program():
     subprocess.run(["docker", "ps"])
 
 def test_terraform_behind_another_program():
-    subprocess.run(["setpriv", "--pdeathsig", "INT", str(LOCAL / "bin" / "terraform"), "version"])
+    subprocess.run(leftovers.ending_with_us([str(LOCAL / "bin" / "terraform"), "version"]))
 
 def test_signal():
     os.kill(PROCESS, 15)
