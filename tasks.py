@@ -29,7 +29,7 @@ SIZE = {
 @task(
     help={
         "env": ENV,
-        "plan": "apply exactly this plan, saved by invoke plan --out; a stale one, or one of anything else, is refused",
+        "plan": "apply exactly this plan, from invoke plan --out or --keep; a stale plan or a wrong one is refused",
         "yes": "don't show what will change in prod and ask",
         "quiet": QUIET,
         "json": "for scripts: what was made, and each step with its seconds; what happens goes to standard error",
@@ -112,16 +112,28 @@ def rollback(_: Context, env: str = "local", to: str = "", yes: bool = False, dr
         "env": ENV,
         "out": "save the plan in this file, for invoke deploy --plan",
         "markdown": "write the plan to this file as the text of a comment on GitHub",
+        "keep": "store the plan in the state bucket and print its name, for invoke deploy --plan on another machine",
+        "exit-zero": "exit with 0 also when something would change",
+        "drift": "report changes as an error",
     }
 )
 @command
-def plan(_: Context, env: str = "local", out: str = "", markdown: str = "") -> int:
+def plan(
+    _: Context,
+    env: str = "local",
+    out: str = "",
+    markdown: str = "",
+    keep: bool = False,
+    exit_zero: bool = False,
+    drift: bool = False,
+) -> int:
     """Show what deploy would change on AWS; exit code 0 for nothing, 2 for something, 1 for an error.
 
     Needs Terraform, the settings and read access to AWS, nothing else, and locks nothing.
 
     invoke plan --env dev
     invoke plan --env prod --out approved.plan
+    invoke plan --env prod --keep
     """
     from agent import image
     from environments import local_stack
@@ -132,7 +144,8 @@ def plan(_: Context, env: str = "local", out: str = "", markdown: str = "") -> i
     if environment.is_local:
         local_stack.ensure_running(environment)
         account.bootstrap(environment)
-    return plans.show(environment, image.name(environment).tag, out, markdown)
+    code = plans.show(environment, image.name(environment).tag, out, markdown, keep=keep, drift=drift)
+    return 0 if exit_zero else code
 
 
 @task(

@@ -14,6 +14,18 @@ from typing import TextIO
 from environments.errors import PlatformError
 from environments.printable import printable
 
+JOB_VARIABLES = ("GITHUB_", "RUNNER_", "ACTIONS_", "CI")
+"""What the names of the variables begin with that a job sets for everything that it starts.
+
+https://docs.github.com/en/actions/reference/workflows-and-actions/variables#default-environment-variables
+"""
+
+
+def leave_job() -> None:
+    """Remove a job's variables from this process: what it starts is no longer a step of that job."""
+    for name in [name for name in os.environ if name.startswith(JOB_VARIABLES)]:
+        del os.environ[name]
+
 
 def active() -> bool:
     """Whether this process is a step of a GitHub Actions job."""

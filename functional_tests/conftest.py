@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from environments import github_actions
 from functional_tests import canary
 from functional_tests.faults import Faults
 from functional_tests.platform import Platform, RealPlatform, take_away, unmet_preconditions
@@ -46,7 +47,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare for workers, and refuse them where there is one environment only."""
+    """Prepare for workers, and refuse them where there is one environment only.
+
+    In a job of GitHub Actions, commands that tests start would take the checkouts of the tests for the job's own.
+    """
+    github_actions.leave_job()
     if shared := getattr(config, "workerinput", {}).get("shared"):
         config.stash[SHARED] = Path(shared)
     elif config.getoption("numprocesses", None):

@@ -22,13 +22,14 @@ from typing import Any
 
 import yaml
 
+from environments.github_actions import JOB_VARIABLES
 from functional_tests.expressions import applies, as_text, interpolate
 
 BASH = ("bash", "--noprofile", "--norc", "-e", "-o", "pipefail")
 PIPES: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 STEP_TIMEOUT_SECONDS = 400
 STEP_KEYS = {"id", "name", "if", "env", "run", "shell", "uses", "with"}
-NOT_INHERITED = ("GITHUB_", "RUNNER_", "INPUT_", "PYTHON", "PYTEST_", "VIRTUAL_ENV", "PREFECT_", "AWS_")
+NOT_INHERITED = (*JOB_VARIABLES, "INPUT_", "PYTHON", "PYTEST_", "VIRTUAL_ENV", "PREFECT_", "AWS_")
 NOT_VARIABLES = ("token", "event")
 DEFAULTS = {"server_url": "https://github.com", "repository": "acme/etl", "event_name": "push", "token": ""}
 DEFAULTS |= {"ref": "refs/heads/main", "ref_name": "main", "head_ref": "", "base_ref": "", "sha": "0" * 40}

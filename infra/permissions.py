@@ -11,7 +11,7 @@ from typing import Any
 
 from environments.settings import Environment
 from infra.roles import ROLES
-from infra.state import LOCK_KEY, STATE_KEY, bucket_name
+from infra.state import LOCK_KEY, PLANS, STATE_KEY, bucket_name
 
 Document = dict[str, Any]
 OF_ROLES = {"deploy": ("plan", "network", "roles", "deploy"), "register": ("register",), "plan": ("plan",)}
@@ -88,6 +88,7 @@ class _Names:
         self.bucket = f"arn:aws:s3:::{bucket_name(environment)}"
         self.state = f"{self.bucket}/{STATE_KEY}"
         self.lock = f"{self.bucket}/{LOCK_KEY}"
+        self.plans = f"{self.bucket}/{PLANS}*"
         self.network = tuple(f"arn:aws:ec2:{place}:{kind}/*" for kind in EC2_KINDS.split())
         self.vpcs = f"arn:aws:ec2:{place}:vpc/*"
         self.clusters = f"arn:aws:ecs:{place}:cluster/{prefix}_*"
@@ -111,7 +112,7 @@ class _Names:
 
 
 def _reads(environment: Environment) -> list[Document]:
-    """What a plan needs: everything that Terraform compares with the settings, and no secret's value."""
+    """What a plan needs: all that Terraform compares with the settings, no secret's value, and a place to keep it."""
     name = _Names(environment)
     roles = "GetRole GetRolePolicy ListAttachedRolePolicies ListRolePolicies"
     key = {"StringEquals": _of_the_key(environment)} if _of_the_key(environment) else {}
@@ -119,6 +120,7 @@ def _reads(environment: Environment) -> list[Document]:
     return [
         _allow("FindState", "s3", "GetBucketVersioning ListBucket", name.bucket),
         _allow("ReadState", "s3", "GetObject", name.state),
+        _allow("KeepPlans", "s3", "PutObject", name.plans),
         _allow("ReadNetwork", "ec2", EC2_READS, "*"),
         _allow("ReadVpcs", "ec2", "DescribeVpcAttribute", name.vpcs),
         _allow("ReadClusters", "ecs", "DescribeClusters ListTagsForResource", name.clusters),
@@ -246,6 +248,7 @@ def _rest(environment: Environment) -> list[Document]:
     return [
         _allow("WriteState", "s3", "PutObject", name.state),
         _allow("LockState", "s3", "DeleteObject GetObject PutObject", name.lock),
+        _allow("FetchPlans", "s3", "GetObject", name.plans),
         _allow("Logs", "logs", logs, name.logs),
         _allow("Rules", "events", f"DeleteRule PutRule PutTargets RemoveTargets {TAG}", name.rules),
         _allow("Alarms", "cloudwatch", f"{alarms} {TAG}", name.alarms),

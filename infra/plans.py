@@ -10,7 +10,7 @@ from typing import Any
 from environments import console, github_actions, leftovers, local_stack, progress
 from environments.errors import PlatformError
 from environments.settings import Environment, fields
-from infra import checks, terraform
+from infra import checks, kept_plans, terraform
 
 PRODUCTION = "prod"
 COMMENT_LIMIT = 65_536
@@ -27,7 +27,15 @@ ACTIONS = {
 """https://developer.hashicorp.com/terraform/internals/json-format#change-representation"""
 
 
-def show(environment: Environment, image_tag: str, out: str = "", markdown: str = "") -> int:
+def show(
+    environment: Environment,
+    image_tag: str,
+    out: str = "",
+    markdown: str = "",
+    *,
+    keep: bool = False,
+    drift: bool = False,
+) -> int:
     """Show what deploy would change on AWS; under GitHub Actions also on the page that sums the job up.
 
     Args:
@@ -35,16 +43,18 @@ def show(environment: Environment, image_tag: str, out: str = "", markdown: str 
         image_tag: tag of the agent's image.
         out: file to save the plan in, for `to_apply`; an old one is replaced.
         markdown: file for the text of a comment.
+        keep: store the plan in the state bucket, and give its name to the steps that follow as output `plan`.
+        drift: whether changes are an error.
 
     Returns:
         0 when nothing would change, 2 when something would.
 
     Raises:
-        PlatformError: Terraform failed, or a file can't be written.
+        PlatformError: Terraform failed, a file can't be written, or something would change although it must not.
     """
     with leftovers.scratch_folder() as scratch:
         told = bool(markdown) or github_actions.active()
-        saved = Path(out).resolve() if out else scratch / "plan" if told else None
+        saved = Path(out).resolve() if out else scratch / "plan" if told or keep else None
         for file in filter(None, (out, markdown)):
             _make_room(Path(file))
         code = terraform.plan(environment, image_tag, saved)
@@ -55,7 +65,17 @@ def show(environment: Environment, image_tag: str, out: str = "", markdown: str 
             github_actions.summary(text)
             if markdown:
                 Path(markdown).write_text(text, encoding="utf-8")
-        return code
+        if keep and saved:
+            name = kept_plans.keep(environment, saved)
+            console.say(f"invoke deploy --env {environment.name} --plan {name}", "bold")
+            github_actions.output("plan", name)
+    if code and drift:
+        raise PlatformError(
+            f"environment {environment.name} has drifted",
+            "AWS is not as the last deploy left it; the plan shows what differs",
+            f"invoke deploy --env {environment.name} makes it match its settings again",
+        )
+    return code
 
 
 def _make_room(file: Path) -> None:
@@ -76,7 +96,7 @@ def to_apply(
     Args:
         environment: which one.
         image_tag: tag of the agent's image.
-        file: a plan that was shown before, made by `invoke plan --out`.
+        file: a plan that was shown before: the file of `invoke plan --out`, or the name that `--keep` has printed.
         yes: prod's plan need not be shown.
         scratch: folder for the plan that is made and shown here.
         silent: no plan can be shown, the output is not for people.
@@ -86,7 +106,8 @@ def to_apply(
             want what the plan shows, or would not see it. Nothing was changed.
     """
     if file:
-        saved = Path(file).resolve()
+        kept = kept_plans.is_name(file)
+        saved = kept_plans.fetch(environment, file, scratch) if kept else Path(file).resolve()
         if not saved.is_file():
             raise PlatformError(f"there is no plan {file}", todo=_again(environment))
         checks.ready(environment)

@@ -1,4 +1,4 @@
-"""The S3 bucket that holds Terraform's state: versioned, encrypted, closed to the public, TLS only."""
+"""The S3 bucket that holds Terraform's state and plans: versioned, encrypted, closed to the public, TLS only."""
 
 import json
 from typing import Any
@@ -8,6 +8,11 @@ from infra.aws import client
 
 STATE_KEY = "terraform.tfstate"
 LOCK_KEY = f"{STATE_KEY}.tflock"
+PLANS = "plans/"
+"""What the keys of plans begin with that wait for their deploy (kept_plans.py)."""
+PLAN_DAYS = 30
+"""As long as a job of GitHub Actions may wait for its approval:
+https://docs.github.com/en/actions/reference/workflows-and-actions/deployments-and-environments"""
 
 
 def bucket_name(environment: Environment) -> str:
@@ -26,7 +31,7 @@ def ensure_bucket(environment: Environment) -> bool:
     try:
         # Versioning is switched on last: where it is on, the rest is right too.
         if s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled":
-            return False
+            return _let_plans_expire(s3, bucket)  # buckets of earlier releases lack that
     except ClientError as error:
         if error.response["Error"]["Code"] != "NoSuchBucket":
             raise
@@ -40,7 +45,31 @@ def ensure_bucket(environment: Environment) -> bool:
         },
     )
     s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(tls_only(bucket)))
+    _let_plans_expire(s3, bucket)
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    return True
+
+
+def _let_plans_expire(s3: Any, bucket: str) -> bool:
+    """Have S3 delete plans after `PLAN_DAYS`; False when it does already."""
+    from botocore.exceptions import ClientError
+
+    rules = []
+    try:
+        rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
+            raise
+    if any(rule.get("ID") == "plans" for rule in rules):
+        return False
+    rule = {
+        "ID": "plans",
+        "Status": "Enabled",
+        "Filter": {"Prefix": PLANS},
+        "Expiration": {"Days": PLAN_DAYS},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+    }
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [*rules, rule]})
     return True
 
 

@@ -24,14 +24,15 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from moto import mock_aws
 
-from environments import settings
+from environments import github_actions, settings
 from environments.settings import Environment
 from infra import aws
 from infra.terraform import Outputs
 from unit_tests.guard import sitecustomize
 
 SURROUNDINGS = (
-    *("AWS_", "PREFECT_", "TF_", "DOCKER_", "GITHUB_", "RUNNER_", "ACTIONS_", "CI", "GIT_", "INVOKE_", "XDG_"),
+    *github_actions.JOB_VARIABLES,
+    *("AWS_", "PREFECT_", "TF_", "DOCKER_", "GIT_", "INVOKE_", "XDG_"),
     *("NO_COLOR", "FORCE_COLOR", "HTTP_", "HTTPS_", "ALL_PROXY", "PYTHONPATH", "PYTEST_ADDOPTS"),
 )
 """Prefixes of the variables by which the developer's machine or a runner would change what the tests do."""

@@ -30,7 +30,7 @@ OPTIONS = {
     "open": "what browser",
     "deploy": "plan yes quiet json",
     "rollback": "to yes dry-run",
-    "plan": "out markdown",
+    "plan": "out markdown keep exit-zero drift",
     "destroy": "yes name quiet",
     "settings": "json",
     "cost": "json",

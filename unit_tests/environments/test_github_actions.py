@@ -1,5 +1,6 @@
 """What is told to a GitHub Actions runner, read as a runner reads it."""
 
+import os
 import re
 import string
 from collections.abc import Callable
@@ -217,3 +218,12 @@ def test_token_of_the_job_is_read_without_the_space_around_it(monkeypatch: pytes
     assert github_actions.git_token() == ""
     monkeypatch.setenv("GITHUB_TOKEN", " ghs_x\n")
     assert github_actions.git_token() == "ghs_x"
+
+
+def test_what_a_process_starts_after_it_left_its_job_is_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_a_job = ("CI", "GITHUB_ACTIONS", "GITHUB_WORKSPACE", "RUNNER_TEMP", "ACTIONS_ID_TOKEN_REQUEST_URL")
+    monkeypatch.setattr(os, "environ", {**dict.fromkeys(of_a_job, "true"), "PATH": "/bin", "AWS_REGION": "eu-west-1"})
+    github_actions.leave_job()
+
+    assert os.environ == {"PATH": "/bin", "AWS_REGION": "eu-west-1"}
+    assert not github_actions.active()

@@ -344,14 +344,20 @@ def test_repositories_are_deleted_whatever_key_they_have_and_created_with_that_o
 def test_plan_reads_and_reads_no_secret(chosen: Environment) -> None:
     actions = {action for statement in _statements(chosen, "plan") for action in statement["Action"]}
 
-    assert {
-        action for action in actions if not action.partition(":")[2].startswith(("Describe", "Get", "List"))
-    } == set()
+    assert {action for action in actions if not action.partition(":")[2].startswith(("Describe", "Get", "List"))} == {
+        "s3:PutObject"
+    }
     assert "secretsmanager:GetSecretValue" not in actions
     assert not {action for action in actions if action.startswith("kms:")} - {"kms:DescribeKey", "kms:ListAliases"}
     state = "arn:aws:s3:::dev-dataflow-automation-state-123456789012"
     assert _may(chosen, "plan", "s3:GetObject", f"{state}/terraform.tfstate")
     assert not _may(chosen, "plan", "s3:GetObject", f"{state}/terraform.tfstate.tflock")
+    plan = f"{state}/plans/0123456789abcdef0123456789abcdef"
+    assert _may(chosen, "plan", "s3:PutObject", plan)
+    assert not _may(chosen, "plan", "s3:PutObject", f"{state}/terraform.tfstate")
+    assert not _may(chosen, "plan", "s3:GetObject", plan)
+    assert _may(chosen, "deploy", "s3:GetObject", plan)
+    assert not _may(chosen, "register", "s3:GetObject", plan)
 
 
 @pytest.mark.parametrize(

@@ -77,20 +77,32 @@ def test_versioning_is_switched_on_last_as_the_sign_of_a_finished_bucket(
 ) -> None:
     s3 = mock.MagicMock()
     s3.get_bucket_versioning.return_value = {}
+    s3.get_bucket_lifecycle_configuration.return_value = {"Rules": []}
     monkeypatch.setattr(state, "client", lambda *_: s3)
     ensure_bucket(environment)
     puts = [call[0] for call in s3.mock_calls if call[0].startswith("put_")]
 
     assert puts[-1] == "put_bucket_versioning"
-    assert {"put_public_access_block", "put_bucket_encryption", "put_bucket_policy"} == set(puts[:-1])
+    assert set(puts[:-1]) == {
+        *("put_public_access_block", "put_bucket_encryption", "put_bucket_policy"),
+        "put_bucket_lifecycle_configuration",
+    }
 
 
-def test_bucket_with_versioning_is_left_alone(environment: Environment, aws_mocked: Aws) -> None:
+def test_bucket_of_an_earlier_release_only_learns_to_let_plans_expire(
+    environment: Environment, aws_mocked: Aws
+) -> None:
     s3, bucket = aws_mocked("s3"), bucket_name(environment)
     s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": environment.aws_region})
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
+    own = {"ID": "own", "Status": "Enabled", "Filter": {"Prefix": "x/"}, "Expiration": {"Days": 1}}
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [own]})
+
+    assert ensure_bucket(environment) is True
     assert ensure_bucket(environment) is False
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert [rule["ID"] for rule in rules] == ["own", "plans"]
     with pytest.raises(s3.exceptions.ClientError, match="NoSuchBucketPolicy"):
         s3.get_bucket_policy(Bucket=bucket)
 
