@@ -146,6 +146,11 @@ class Platform:
         """The agent's running containers."""
         return self.containers("local_dataflow_automation_agent")
 
+    def only_agent(self) -> Any:
+        """The agent's container, as soon as those that it replaces have stopped: an agent gets two minutes for that."""
+        (agent,) = wait_for("a single agent", lambda: len(found := self.agent_containers) == 1 and found, 150)
+        return agent
+
     def containers(self, family: str, everything: bool = False) -> list[Any]:
         """Containers of this platform's tasks of one task definition family."""
         import docker

@@ -43,13 +43,13 @@ def test_deploy_says_what_was_made_and_what_to_type_next(first_deploy: str, plat
 
 def test_the_agent_runs_in_a_container_of_the_image_that_was_pushed(deployed: Platform) -> None:
     images = deployed.aws("ecr").describe_images(repositoryName=f"{PREFIX}_agent")["imageDetails"]
-    (container,) = deployed.agent_containers
+    container = deployed.only_agent()
     digests = {name.partition("@")[2] for name in container.image.attrs["RepoDigests"]}
     assert images[0]["imageDigest"] in digests
 
 
 def test_the_agent_runs_as_nobody_with_a_read_only_root_and_no_capability(deployed: Platform) -> None:
-    (container,) = deployed.agent_containers
+    container = deployed.only_agent()
     host, config = container.attrs["HostConfig"], container.attrs["Config"]
     assert config["User"] == "10001:10001"
     assert host["ReadonlyRootfs"] is True
@@ -64,7 +64,7 @@ def test_the_health_check_of_the_task_definition_passes_in_the_container(deploye
     definition = deployed.aws("ecs").describe_task_definition(taskDefinition=name)["taskDefinition"]
     command = definition["containerDefinitions"][0]["healthCheck"]["command"]
     assert command[0] == "CMD"
-    (container,) = deployed.agent_containers
+    container = deployed.only_agent()
     assert container.exec_run(command[1:]).exit_code == 0
 
 
@@ -129,9 +129,9 @@ def test_the_state_bucket_is_versioned_encrypted_and_closed(deployed: Platform) 
 
 
 def test_a_second_deploy_changes_nothing(deployed: Platform) -> None:
-    (before,) = deployed.agent_containers
+    before = deployed.only_agent()
     second = json.loads(deployed.invoke("deploy", "--json", stderr=False).stdout)
-    (after,) = deployed.agent_containers
+    after = deployed.only_agent()
     notes = {step["name"]: step["note"] for step in second["steps"]}
     assert notes["AWS infrastructure"] == "no changes"
     assert notes["Agent image to ECR"] == "already in ECR"

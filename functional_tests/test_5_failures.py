@@ -25,7 +25,7 @@ def test_a_wrong_key_in_the_secret_is_told_with_the_agents_last_words(deployed: 
 
 
 def test_a_wrong_key_of_the_user_is_refused_before_anything_changes(deployed: Platform) -> None:
-    (before,) = deployed.agent_containers
+    before = deployed.only_agent()
     refused = deployed.invoke("deploy", check=False, PREFECT_AGENT_TOKEN="local:wrong")
     assert refused.returncode == 1
     assert "does not accept the key" in refused.stdout
@@ -76,7 +76,7 @@ def test_after_a_crash_that_lost_the_saved_state_the_next_deploy_heals(sample_wo
 
 
 def test_a_killed_agent_is_replaced(deployed: Platform) -> None:
-    (before,) = deployed.agent_containers
+    before = deployed.only_agent()
     before.kill()
     wait_for("another agent", lambda: [c for c in deployed.agent_containers if c.id != before.id])
     wait_for("the agent online", lambda: deployed.status()["ok"])

@@ -287,7 +287,7 @@ def account(sample_workflow: Platform) -> Iterator[Account]:
     for role in ("deploy", "register", "plan"):
         arn = f"{ROLE}_{role}".format(p="local_dataflow_automation")
         roles[role] = keys(sts.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"])
-    (agent,) = sample_workflow.agent_containers
+    agent = sample_workflow.only_agent()
     workflow, _ = runs.run_and_see(sample_workflow, "sample-workflow")
     roles |= {"agent": keys_of_container(agent), "workflow": keys_of_container(workflow)}
     yield Account(sample_workflow, roles, networks)

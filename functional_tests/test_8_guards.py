@@ -93,9 +93,9 @@ def test_same_key_is_left_alone_and_the_earlier_one_goes_with_its_runs(platform:
     """Beside the rotation above."""
     keys = platform.folder / ".local" / "local" / "prefect_key_earlier"
     earlier = keys.read_text().split()
-    (before,) = platform.agent_containers
+    before = platform.only_agent()
     again = platform.invoke("rotate-key", PREFECT_AGENT_TOKEN=platform.key).stdout
-    (after,) = platform.agent_containers
+    after = platform.only_agent()
     assert "unchanged" in again
     assert before.id == after.id
     assert earlier

@@ -79,7 +79,7 @@ def test_observer_survives_outages_of_its_queue_and_messages_that_nobody_underst
 ) -> None:
     sqs = deployed.aws("sqs")
     url = sqs.get_queue_url(QueueName=f"{deployed.prefix}_task_events")["QueueUrl"]
-    (agent,) = deployed.agent_containers
+    agent = deployed.only_agent()
     run = runs.create(deployed, deployments["lasting"], job_variables={"restarts": 1})
     container = wait_for("its container", lambda: runs.container(deployed, run), STARTS_WITHIN_SECONDS)
     runs.wait_for_state(deployed, run, "Running", STARTS_WITHIN_SECONDS)
