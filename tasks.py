@@ -228,7 +228,8 @@ def bootstrap_account(
 def settings(_: Context, env: str = "local", json: bool = False) -> None:
     """Show all settings of an environment, defaults included, and the roles of its pipelines; asks nobody.
 
-    Under GitHub Actions also gives aws_region, deploy_role, register_role and plan_role to the steps that follow.
+    Under GitHub Actions also gives aws_region, deploy_role, register_role and plan_role to the steps that follow, and
+    runner, the label of a runner that builds images for cpu_architecture.
 
     invoke settings --env dev
     invoke settings --env dev --json
@@ -236,6 +237,26 @@ def settings(_: Context, env: str = "local", json: bool = False) -> None:
     from agent import summary
 
     summary.show_settings(load(env), json)
+
+
+@task(
+    help={
+        "env": ENV,
+        "role-outcome": "outcome of the step that assumes the plan role: success, failure or skipped",
+        "deploys": "a deploy follows, which needs a GitHub environment",
+    }
+)
+@command
+def preflight(_: Context, env: str = "local", role_outcome: str = "success", deploys: bool = False) -> None:
+    """Check, in a job of GitHub Actions, whether an environment is set up for the pipelines; a fork's are not at first.
+
+    Gives ready, true or false, to the steps that follow. Exit code 1 when it was set up and something is missing.
+
+    invoke preflight --env dev --role-outcome failure --deploys
+    """
+    from infra import preflight as checked
+
+    checked.look(load(env), role_outcome == "success", deploys)
 
 
 @task(help={"env": ENV, "json": "for scripts"})
@@ -572,17 +593,27 @@ def rotate_key(_: Context, env: str = "local") -> None:
     rotation.show(environment, runs.result)
 
 
-@task(help={"env": ENV, "lock": "ID of the lock, from the message that names it"}, positional=["lock"])
+@task(
+    help={
+        "env": ENV,
+        "lock": "ID of the lock, from the message that names it; own: that of a killed command of this machine",
+    },
+    positional=["lock"],
+)
 @command
 def unlock(_: Context, lock: str, env: str = "local") -> None:
-    """Release Terraform's lock that a dead run left behind, and take up what that run made but could not write down.
+    """Release Terraform's lock that a dead run left behind, and import what that run created but did not record.
 
     invoke unlock 01234567-89ab-cdef-0123-456789abcdef --env dev
+    invoke unlock own --env dev
     """
     from agent import image
     from infra import adoption, checks, terraform
 
     environment = checks.ready(load(env))
+    if lock == "own" and not (lock := terraform.own_lock(environment)):
+        say("no killed command of this machine holds the lock", "bold")
+        return
     with steps() as run:
         free = run("Lock", terraform.unlock, environment, lock)
         run("What the dead run made", adoption.adopt, environment, image.name(environment).tag, after=(free,))

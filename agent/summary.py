@@ -13,6 +13,11 @@ from infra.images import Image
 from infra.roles import ROLES, role_arn
 
 RUNS_SHOWN = 5
+RUNNERS = {"X86_64": "ubuntu-24.04", "ARM64": "ubuntu-24.04-arm"}
+"""Label of GitHub's runner that builds images for an architecture.
+
+https://docs.github.com/en/actions/reference/runners/github-hosted-runners
+"""
 
 
 def show(environment: Environment, image: Image, steps: list[progress.Step], as_json: bool = False) -> None:
@@ -115,7 +120,8 @@ def show_settings(environment: Environment, as_json: bool) -> None:
     else:
         shown = {name: "" if value is None else _as_text(value) for name, value in {**values, **roles}.items()}
         console.table(list(shown.items()), ("setting", f"environment {environment.name}"))
-    for name, value in {"aws_region": environment.aws_region, **roles}.items():
+    runner = RUNNERS[environment.cpu_architecture]
+    for name, value in {"aws_region": environment.aws_region, "runner": runner, **roles}.items():
         github_actions.output(name, value)
 
 

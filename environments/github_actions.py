@@ -57,10 +57,20 @@ def annotate(error: PlatformError) -> None:
     print(f"::error {told}::{_escaped(text)}", file=sys.stderr, flush=True)
 
 
-def warn(text: str) -> None:
+def warn(text: str, title: str = "") -> None:
     """Show a warning at the top of the job's page."""
+    _show("warning", text, title)
+
+
+def notice(text: str, title: str = "") -> None:
+    """Show a notice at the top of the job's page."""
+    _show("notice", text, title)
+
+
+def _show(level: str, text: str, title: str) -> None:
     if active():
-        print(f"::warning::{_escaped(text)}", file=sys.stderr, flush=True)
+        properties = f" title={_escaped(title, ':,')}" if title else ""
+        print(f"::{level}{properties}::{_escaped(text)}", file=sys.stderr, flush=True)
 
 
 def group(title: str, stream: TextIO) -> None:

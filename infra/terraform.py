@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from environments import outages, progress
+from environments import leftovers, outages, progress
 from environments.errors import PlatformError
 from environments.settings import Environment
 from infra.images import repository_exists
-from infra.state import STATE_KEY, bucket_name
+from infra.state import STATE_KEY, bucket_name, lock
 from infra.terraform_errors import ADDRESS_LEFT_BEHIND, PASSING, failure, readable
 from infra.terraform_process import (
     FLAG,
@@ -286,6 +287,22 @@ def inputs(environment: Environment, image_tag: str) -> dict[str, Any]:
         "var_file": str(environment.tfvars),
         "var": [f"environment={environment.name}", f"agent_image_tag={image_tag}"],
     }
+
+
+def own_lock(environment: Environment) -> str:
+    """Return the ID of the lock that a killed command of this machine holds; empty when none does.
+
+    A Terraform that is still at work for such a command is waited for: it releases the lock by itself.
+
+    Raises:
+        PlatformError: it does not end.
+    """
+    held = lock(environment)
+    if not held or str(held.get("Who", "")).rpartition("@")[2] != os.uname().nodename:
+        return ""
+    leftovers.clear()
+    held = lock(environment)
+    return str(held.get("ID", "")) if held else ""
 
 
 def unlock(environment: Environment, lock_id: str) -> None:

@@ -34,7 +34,9 @@ OPTIONS = {
     "destroy": "yes name quiet",
     "settings": "json",
     "cost": "json",
+    "preflight": "role-outcome deploys",
     "rotate-key": "",
+    "unlock": "lock",
 }
 """What pipelines and people type; the action hands these on."""
 HEAVY = ("prefect", "prefect_aws", "boto3", "botocore", "docker", "python_terraform", "rich", "hcl2")

@@ -103,6 +103,12 @@ def test_warning_is_one_line(job: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == "::warning::100 %25%0A\\x3a:set-env name=x::y\n"
 
 
+def test_notice_has_a_title(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    github_actions.notice("text", "a, b: c")
+
+    assert annotation(capsys.readouterr().err) == ("notice", {"title": "a, b: c"}, "text")
+
+
 def test_commands_leave_standard_output_to_results(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A runner reads commands from standard error too; a script reads JSON from standard output."""
     github_actions.warn("text")

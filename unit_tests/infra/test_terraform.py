@@ -10,7 +10,7 @@ from typing import Any
 import hcl2
 import pytest
 
-from environments import outages
+from environments import leftovers, outages
 from environments.errors import PlatformError
 from environments.settings import ROOT, Environment
 from infra import terraform, terraform_errors, terraform_process
@@ -249,6 +249,27 @@ def test_unlock_names_the_lock_last_and_is_not_asked_back(
 
     assert arguments[-1] == LOCK_ID
     assert "-force" in arguments
+
+
+@pytest.mark.parametrize(
+    ("first", "after_the_dead_one_ended", "found"),
+    [
+        (None, None, ""),
+        ({"ID": LOCK_ID, "Who": "root@another-machine"}, None, ""),
+        ({}, None, ""),
+        ({"ID": LOCK_ID, "Who": f"me@{os.uname().nodename}"}, None, ""),
+        ({"ID": LOCK_ID, "Who": f"me@{os.uname().nodename}"}, {"ID": LOCK_ID}, LOCK_ID),
+    ],
+)
+def test_own_lock_is_that_of_a_killed_command_of_this_machine_after_its_terraform_has_ended(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch, first: Any, after_the_dead_one_ended: Any, found: str
+) -> None:
+    held, waited = [first, after_the_dead_one_ended], list[bool]()
+    monkeypatch.setattr(terraform, "lock", lambda _: held[len(waited)])
+    monkeypatch.setattr(leftovers, "clear", lambda: waited.append(True))
+
+    assert terraform.own_lock(environment) == found
+    assert bool(waited) == str((first or {}).get("Who", "")).endswith(f"@{os.uname().nodename}")
 
 
 def test_unlock_of_a_lock_that_is_not_held_is_told(environment: Environment, fake_terraform: FakeTerraform) -> None:
