@@ -37,6 +37,7 @@ def enforce_as_aws_does(ecr: Any, ecs: Any, recorder: Recorder | None = None) ->
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator
     from ministack.core.router import extract_access_key_id
+    from ministack.services import sts
 
     extract, enforce, answer = (
         iam_actions.extract_resource_arn,
@@ -94,8 +95,36 @@ def enforce_as_aws_does(ecr: Any, ecs: Any, recorder: Recorder | None = None) ->
     iam_actions.access_denied_response = answer_with_what_was_refused
     app.pin_request_origin = from_this_machine
     app.pin_signed_request = check_everybodys_signature(app.pin_signed_request)
+    pass_on_claims(sts)
     guard_registry(ecr, recorder)
     hold_execution_roles(ecs, recorder)
+
+
+GITHUB_CLAIMS = (
+    *("actor", "actor_id", "enterprise_id", "environment", "job_workflow_ref", "ref", "repository", "repository_id"),
+    "workflow",
+)
+"""Claims of GitHub's tokens that a trust policy can test on AWS, beside aud and sub.
+
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html#condition-keys-wif
+"""
+GITHUB_ISSUER = "token.actions.githubusercontent.com"
+
+
+def pass_on_claims(sts: Any) -> None:
+    """Let trust policies test the claims of GitHub's tokens; the emulator passes on those that every provider has."""
+    from ministack.services.cognito import _decode_id_token_unverified
+
+    principal_of = sts._web_identity_principal
+
+    def with_claims(token: str, provider_id: str, role_arn: str) -> tuple[str, dict[str, Any]]:
+        principal, keys = principal_of(token, provider_id, role_arn)
+        if f"{GITHUB_ISSUER}:sub" in keys:
+            claims = _decode_id_token_unverified(token)
+            keys |= {f"{GITHUB_ISSUER}:{claim}": claims[claim] for claim in GITHUB_CLAIMS if claim in claims}
+        return principal, keys
+
+    sts._web_identity_principal = with_claims
 
 
 def check_everybodys_signature(pin: Any) -> Any:

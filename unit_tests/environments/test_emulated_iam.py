@@ -67,6 +67,7 @@ def _enforced(ecs: Any, record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         iam_evaluator: ("enforce",),
         app: ("pin_request_origin", "pin_signed_request"),
         ecr: ("_get_authorization_token",),
+        sts: ("_web_identity_principal",),
     }.items():
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name))
@@ -123,6 +124,59 @@ def test_token_of_github_needs_no_key() -> None:
     refused, _ = _ask("", "sts", "AssumeRoleWithWebIdentity", "Action=AssumeRoleWithWebIdentity&Version=2011-06-15")
 
     assert refused is None
+
+
+def _token(**claims: str) -> str:
+    parts = ({"alg": "RS256"}, claims)
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
+    return ".".join([*encoded, "signature"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "taken"),
+    [
+        ({}, True),
+        ({"ref": "refs/heads/other"}, False),
+        ({"job_workflow_ref": "acme/platform/.github/workflows/other.yaml@refs/heads/main"}, False),
+        ({"repository_id": "8"}, False),
+        ({"iss": "https://gitlab.com"}, False),
+    ],
+)
+def test_trust_policy_tests_the_claims_of_githubs_token(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], taken: bool
+) -> None:
+    claims = {
+        "iss": "https://token.actions.githubusercontent.com",
+        "aud": "sts.amazonaws.com",
+        "sub": "repo:acme/platform:environment:dev",
+        "ref": "refs/heads/main",
+        "job_workflow_ref": "acme/platform/.github/workflows/platform.yaml@refs/heads/main",
+        "repository_id": "7",
+    }
+    keys = {f"token.actions.githubusercontent.com:{name}": value for name, value in claims.items() if name != "iss"}
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/token.actions.githubusercontent.com"},
+        "Action": "sts:AssumeRoleWithWebIdentity",
+        "Condition": {"StringLike": keys},
+    }
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    monkeypatch.setattr(iam, "_roles", type(iam._roles)())
+    iam._roles.set_scoped(ACCOUNT, None, "job", {"RoleName": "job", "AssumeRolePolicyDocument": document})
+    asked = {"WebIdentityToken": [_token(**{**claims, **changes})], "ProviderId": [""]}
+
+    assert (sts._web_identity_trust_denied(f"{ROLE}job", asked, False) is None) is taken
+
+
+def test_claims_that_aws_does_not_test_are_not_passed_on() -> None:
+    issuer = "token.actions.githubusercontent.com"
+    token = _token(iss=f"https://{issuer}", sub="x", workflow_ref="x", run_id="1", environment="dev")
+    elsewhere = _token(iss="https://gitlab.com", sub="x", environment="dev")
+
+    _, keys = sts._web_identity_principal(token, "", f"{ROLE}job")
+    _, others = sts._web_identity_principal(elsewhere, "", f"{ROLE}job")
+    assert keys == {f"{issuer}:sub": "x", f"{issuer}:environment": "dev"}
+    assert others == {"gitlab.com:sub": "x"}
 
 
 def test_key_that_nobody_was_given_is_refused() -> None:
