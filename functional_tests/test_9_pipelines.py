@@ -102,7 +102,7 @@ class Fork:
         command = [sys.executable, "-c", TRUST, environment, REPOSITORY]
         subprocess.run(command, cwd=self.workspace, check=True, timeout=60)
 
-    def assume(self, role: str, subject: str) -> dict[str, str]:
+    def assume(self, role: str, claims: dict[str, str]) -> dict[str, str]:
         """Take a role on with a token as GitHub issues it: AWS looks at who says so, for whom, and about which job."""
         import boto3
         from botocore import UNSIGNED
@@ -112,8 +112,7 @@ class Fork:
         endpoint = f"http://127.0.0.1:{self.platform.aws_port}"
         unsigned = Config(signature_version=UNSIGNED)
         sts = boto3.client("sts", region_name="eu-west-1", endpoint_url=endpoint, config=unsigned)
-        claims = {"iss": ISSUER, "aud": "sts.amazonaws.com", "sub": subject}
-        parts = ({"alg": "none"}, claims, {})
+        parts = ({"alg": "none"}, {"iss": ISSUER, "aud": "sts.amazonaws.com", **claims}, {})
         token = ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
         try:
             got = sts.assume_role_with_web_identity(
@@ -248,19 +247,34 @@ def test_a_gate_that_does_not_pass_stops_the_pipeline_and_the_tag_stays(fork: Fo
     assert fork.tags == before
 
 
+MAIN = {
+    "repository": REPOSITORY,
+    "ref": "refs/heads/main",
+    "environment": "local",
+    "job_workflow_ref": f"{REPOSITORY}/.github/workflows/platform.yaml@refs/heads/main",
+}
+"""Claims of the job that deploys prod, but the subject."""
+INSIDE = f"repo:{REPOSITORY}:environment:local"
+
+
 @pytest.mark.parametrize(
-    ("role", "subject"),
+    ("role", "claims"),
     [
-        ("deploy", f"repo:{REPOSITORY}:ref:refs/heads/main"),
-        ("deploy", f"repo:{REPOSITORY}:pull_request"),
-        ("deploy", f"repo:{REPOSITORY}:environment:other"),
-        ("deploy", "repo:stranger/dataflow-automation-infra:environment:local"),
-        ("register", f"repo:{REPOSITORY}:ref:refs/heads/main"),
-        ("plan", f"repo:{REPOSITORY}:ref:refs/heads/other"),
-        ("plan", "repo:stranger/dataflow-automation-infra:pull_request"),
+        ("deploy", {"sub": f"repo:{REPOSITORY}:ref:refs/heads/main"}),
+        ("deploy", {"sub": f"repo:{REPOSITORY}:pull_request"}),
+        ("deploy", {"sub": f"repo:{REPOSITORY}:environment:other"}),
+        ("deploy", {"sub": "repo:stranger/dataflow-automation-infra:environment:local"}),
+        ("deploy", {"sub": INSIDE, "ref": "refs/heads/feature/x"}),
+        ("deploy", {"sub": INSIDE, "job_workflow_ref": f"{REPOSITORY}/.github/workflows/other.yaml@refs/heads/main"}),
+        ("register", {"sub": f"repo:{REPOSITORY}:ref:refs/heads/main"}),
+        ("register", {"sub": INSIDE, "repository": "acme/other"}),
+        ("plan", {"sub": f"repo:{REPOSITORY}:ref:refs/heads/other"}),
+        ("plan", {"sub": "repo:stranger/dataflow-automation-infra:pull_request"}),
     ],
 )
-def test_a_role_is_refused_to_any_other_job(fork: Fork, role: str, subject: str) -> None:
+def test_a_role_is_refused_to_any_other_job(fork: Fork, role: str, claims: dict[str, str]) -> None:
     fork.trust("prod")
+    arn = "arn:aws:iam::000000000000:role/local_dataflow_automation_{}"
+    assert fork.assume(arn.format("deploy"), {**MAIN, "sub": INSIDE})["AWS_SESSION_TOKEN"]
     with pytest.raises(ActionFailedError, match="AccessDenied"):
-        fork.assume(f"arn:aws:iam::000000000000:role/local_dataflow_automation_{role}", subject)
+        fork.assume(arn.format(role), {**MAIN, **claims})

@@ -39,7 +39,7 @@ class Runner:
         secrets: of the repository.
         environments: name of an environment in the workflows -> the one that it is here.
         env: environment variables of the machine.
-        assume: gives the credentials (as variables) of the role with this ARN for a token with this subject; raises
+        assume: gives the credentials (as variables) of the role with this ARN for a token with these claims; raises
             ActionFailedError when AWS refuses.
     """
 
@@ -49,7 +49,7 @@ class Runner:
     secrets: dict[str, str]
     environments: dict[str, str]
     env: dict[str, str]
-    assume: Callable[[str, str], dict[str, str]]
+    assume: Callable[[str, dict[str, str]], dict[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def run_workflow(runner: Runner, file: str) -> Done:
     """
     granted = dict.fromkeys(("contents", "id-token"), "write")
     done: Done = {}
-    contexts: dict[str, Any] = {"inputs": {}, "secrets": defaultdict(str, runner.secrets)}
+    contexts: dict[str, Any] = {"inputs": {}, "secrets": defaultdict(str, runner.secrets), "file": file}
     _run_jobs(runner, _read(runner, file), contexts, granted, "", done)
     return done
 
@@ -143,14 +143,17 @@ def _run_job(
             f"GitHub does not start this: job {path} wants more of {', '.join(beyond)} than its caller has"
         )
     if "uses" in job:
-        called = _read(runner, job["uses"].removeprefix(f"{OWN}.github/workflows/"))
-        inner = _handed_over(runner, called["on"]["workflow_call"], job, contexts)
+        file = job["uses"].removeprefix(f"{OWN}.github/workflows/")
+        called = _read(runner, file)
+        inner = {**_handed_over(runner, called["on"]["workflow_call"], job, contexts), "file": file}
         return JobDone(_run_jobs(runner, called, inner, permissions, f"{path}/", done))
     environment = interpolate(job.get("environment", ""), contexts)
     machine = Job(runner.workspace, runner.machine, dict(runner.github), {})
     machine.env |= runner.env
     machine.masks |= set(filter(None, contexts["secrets"].values()))
-    machine.actions |= _played(runner, machine, environment, permissions["id-token"] == "write")
+    machine.actions |= _played(
+        runner, machine, claims(machine.github, environment, contexts["file"]), permissions["id-token"] == "write"
+    )
     done_steps: list[Step] = []
     contexts = {**contexts, "github": {"event": {}, **machine.github}, "runner": machine.runner}
     steps, code = run_steps(machine, job["steps"], contexts, done_steps)
@@ -176,7 +179,7 @@ def _handed_over(runner: Runner, told: dict[str, Any], job: dict[str, Any], cont
     return {"inputs": values, "secrets": defaultdict(str, handed)}
 
 
-def _played(runner: Runner, job: Job, environment: str, oidc: bool) -> dict[str, Callable[..., dict[str, str]]]:
+def _played(runner: Runner, job: Job, token: dict[str, str], oidc: bool) -> dict[str, Callable[..., dict[str, str]]]:
     """The actions of others in a job: https://github.com/actions, https://github.com/aws-actions."""
     artifacts = runner.machine / "artifacts"
 
@@ -199,7 +202,7 @@ def _played(runner: Runner, job: Job, environment: str, oidc: bool) -> dict[str,
     def credentials(role_to_assume: str, aws_region: str, aws_access_key_id: str = "", **_: str) -> dict[str, str]:
         if not oidc or aws_access_key_id:
             raise ActionFailedError("Credentials could not be loaded, no id-token")
-        got = runner.assume(role_to_assume, subject(job.github, environment))
+        got = runner.assume(role_to_assume, token)
         job.masks |= {got[name] for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN") if got.get(name)}
         job.env |= {**got, "AWS_REGION": aws_region, "AWS_DEFAULT_REGION": aws_region}
         return {}
@@ -212,12 +215,15 @@ def _played(runner: Runner, job: Job, environment: str, oidc: bool) -> dict[str,
     }
 
 
-def subject(github: Mapping[str, Any], environment: str) -> str:
-    """The subject that GitHub's token has in a job, which the roles trust."""
+def claims(github: Mapping[str, Any], environment: str, file: str) -> dict[str, str]:
+    """The claims of GitHub's token in a job of this workflow file that trust policies test."""
+    told = {"repository": github["repository"], "ref": github["ref"]}
+    told["job_workflow_ref"] = f"{github['repository']}/.github/workflows/{file}@{github['ref']}"
     if environment:
         what = f"environment:{environment}"
+        told["environment"] = environment
     elif github["event_name"] == "pull_request":
         what = "pull_request"
     else:
         what = f"ref:{github['ref']}"
-    return f"repo:{github['repository']}:{what}"
+    return {"sub": f"repo:{github['repository']}:{what}", **told}

@@ -93,8 +93,9 @@ class Fork:
         file.write_text(text, encoding="utf-8")
         return file
 
-    def assume(self, role: str, subject: str) -> dict[str, str]:
-        self.assumed.append((role, subject))
+    def assume(self, role: str, claims: dict[str, str]) -> dict[str, str]:
+        self.assumed.append((role, claims["sub"]))
+        self.claims = claims
         return {"AWS_ROLE": role.rpartition("_")[2], "AWS_SECRET_ACCESS_KEY": "s3cr3tk3y"}
 
     def run(self, file: str, fail: str = "none", code: int = 1, **github: Any) -> Done:
@@ -159,6 +160,13 @@ def test_a_pipeline_tests_plans_deploys_proves_and_then_moves_the_tag(fork: Fork
             ("register", f"environment:{env}"),
         )
     ]
+    assert fork.claims == {
+        "sub": f"repo:acme/platform:environment:{env}",
+        "repository": "acme/platform",
+        "environment": env,
+        "ref": "refs/heads/b",
+        "job_workflow_ref": "acme/platform/.github/workflows/platform.yaml@refs/heads/b",
+    }
 
 
 @pytest.mark.parametrize("moment", ["dev-unit", "settings", "plan", "deploy", "register", "run"])
