@@ -6,6 +6,7 @@ Another environment, `other`, stands in the same account.
 
 import base64
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -410,34 +411,61 @@ def test_the_boundary_holds_whatever_policy_a_role_is_given(account: Account) ->
         iam.delete_role_policy(RoleName=role, PolicyName="everything")
 
 
+PLATFORM_WORKFLOW = "acme/platform/.github/workflows/platform.yaml@refs/heads/main"
+DEPLOYING = {"ref": "refs/heads/main", "environment": "local", "job_workflow_ref": PLATFORM_WORKFLOW}
+"""Claims of a job that deploys, beside subject and repository."""
+
+
 @pytest.mark.parametrize(
-    ("role", "subject", "audience", "taken"),
+    ("role", "subject", "others", "taken"),
     [
-        ("deploy", "repo:acme/platform:environment:local", "sts.amazonaws.com", True),
-        ("deploy", "repo:acme@12/platform@345:environment:local", "sts.amazonaws.com", True),
-        ("deploy", "repo:acme@12/platform-copy@345:environment:local", "sts.amazonaws.com", False),
-        ("deploy", "repo:acme-copy@12/platform@345:environment:local", "sts.amazonaws.com", False),
-        ("deploy", "repo:acme@12/platform@345:pull_request", "sts.amazonaws.com", False),
-        ("deploy", "repo:acme/platform:environment:prod", "sts.amazonaws.com", False),
-        ("deploy", "repo:acme/platform:pull_request", "sts.amazonaws.com", False),
-        ("deploy", "repo:acme/platform:ref:refs/heads/main", "sts.amazonaws.com", False),
-        ("deploy", "repo:acme/platform-copy:environment:local", "sts.amazonaws.com", False),
-        ("deploy", "repo:acme/etl:environment:local", "sts.amazonaws.com", False),
-        ("deploy", "repo:acme/platform:environment:local", "https://github.com/acme", False),
-        ("register", "repo:acme/etl:environment:local", "sts.amazonaws.com", True),
-        ("register", "repo:acme/platform:environment:local", "sts.amazonaws.com", True),
-        ("register", "repo:acme/etl:pull_request", "sts.amazonaws.com", False),
-        ("register", "repo:mallory/etl:environment:local", "sts.amazonaws.com", False),
-        ("plan", "repo:acme/platform:pull_request", "sts.amazonaws.com", True),
-        ("plan", "repo:acme/platform:ref:refs/heads/main", "sts.amazonaws.com", True),
-        ("plan", "repo:acme/platform:ref:refs/heads/elsewhere", "sts.amazonaws.com", False),
-        ("plan", "repo:acme/etl:pull_request", "sts.amazonaws.com", False),
+        ("deploy", "repo:acme/platform:environment:local", {}, True),
+        ("deploy", "repo:acme@12/platform@345:environment:local", {}, True),
+        ("deploy", "repo:acme@12/platform-copy@345:environment:local", {}, False),
+        ("deploy", "repo:acme-copy@12/platform@345:environment:local", {}, False),
+        ("deploy", "repo:acme@12/platform@345:pull_request", {}, False),
+        ("deploy", "repo:acme/platform:environment:prod", {}, False),
+        ("deploy", "repo:acme/platform:pull_request", {}, False),
+        ("deploy", "repo:acme/platform:ref:refs/heads/main", {}, False),
+        ("deploy", "repo:acme/platform-copy:environment:local", {}, False),
+        ("deploy", "repo:acme/etl:environment:local", {}, False),
+        ("deploy", "repo:acme/platform:environment:local", {"aud": "https://github.com/acme"}, False),
+        ("deploy", "repo:acme/platform:environment:local", {"ref": "refs/heads/feature/x"}, False),
+        ("deploy", "repo:acme/platform:environment:local", {"ref": "refs/pull/7/merge"}, False),
+        ("deploy", "repo:acme/platform:environment:local", {"ref": None}, False),
+        ("deploy", "repo:acme/platform:environment:local", {"job_workflow_ref": None}, False),
+        (
+            "deploy",
+            "repo:acme/platform:environment:local",
+            {"job_workflow_ref": PLATFORM_WORKFLOW.replace("platform.yaml", "other.yaml")},
+            False,
+        ),
+        (
+            "deploy",
+            "repo:acme/platform:environment:local",
+            {"job_workflow_ref": PLATFORM_WORKFLOW.replace("acme/", "mallory/")},
+            False,
+        ),
+        ("register", "repo:acme/etl:environment:local", {}, True),
+        ("register", "repo:acme@12/etl@346:environment:local", {}, True),
+        ("register", "repo:acme/platform:environment:local", {}, True),
+        ("register", "repo:acme/etl:environment:local", {"ref": None, "job_workflow_ref": None}, True),
+        ("register", "repo:acme/etl:pull_request", {"environment": None}, False),
+        ("register", "repo:acme/other:environment:local", {}, False),
+        ("register", "repo:acme/etl:environment:local", {"repository": None}, False),
+        ("register", "repo:mallory/etl:environment:local", {}, False),
+        ("plan", "repo:acme/platform:pull_request", {}, True),
+        ("plan", "repo:acme/platform:ref:refs/heads/main", {}, True),
+        ("plan", "repo:acme/platform:ref:refs/heads/elsewhere", {}, False),
+        ("plan", "repo:acme/etl:pull_request", {}, False),
     ],
 )
 def test_only_jobs_of_named_repositories_take_a_role_on(
-    trusting: Platform, role: str, subject: str, audience: str, taken: bool
+    trusting: Platform, role: str, subject: str, others: dict[str, str | None], taken: bool
 ) -> None:
-    claims = {"iss": "https://token.actions.githubusercontent.com", "sub": subject, "aud": audience}
+    repository = re.sub("@[0-9]+", "", subject.split(":")[1])
+    told = {"aud": "sts.amazonaws.com", "repository": repository, **DEPLOYING, "sub": subject, **others}
+    claims = {"iss": "https://token.actions.githubusercontent.com", **{k: v for k, v in told.items() if v}}
     parts = [
         base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({"alg": "RS256"}, claims)
     ]
