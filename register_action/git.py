@@ -56,6 +56,12 @@ def origin(top: Path | None) -> str:
     return normalised(run(*checkout(top), "config", "--get", "remote.origin.url").stdout.strip()) if top else ""
 
 
+def default_branch(top: Path | None) -> str:
+    """The default branch of a checkout's remote `origin`, as the clone recorded it; empty where nothing records it."""
+    found = run(*checkout(top), "symbolic-ref", "--short", "refs/remotes/origin/HEAD").stdout.strip() if top else ""
+    return found.removeprefix("origin/")
+
+
 def run(*arguments: str, typed: str = "", url: str = "") -> Answer:
     """Run git, without a terminal to ask on.
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from environments.secrets import AGENT_TOKEN, REGISTER_TOKEN
-from register_action.git import normalised
+from register_action.git import default_branch, normalised
 from register_action.source import Wanted, locate
 from unit_tests.register_action import repositories
 from unit_tests.register_action.repositories import ORIGIN, Patch, Programs, checkout, git, in_job, refused, url
@@ -89,6 +89,18 @@ def test_url_that_the_users_configuration_turns_into_a_program_is_not_followed(
 
     assert "'ext' not allowed" in refused(Wanted("workflow", ORIGIN), scratch).why
     assert not (tmp_path / "pwned").exists()
+
+
+def test_default_branch_is_that_of_the_remote_as_the_clone_recorded_it(tmp_path: Path, etl: Path) -> None:
+    git(etl, "branch", "--move", "trunk")
+    workspace = checkout(tmp_path, etl)
+    git(workspace, "checkout", "--quiet", "-b", "feature/x")
+
+    assert default_branch(workspace) == "trunk"
+    git(workspace, "remote", "set-head", "origin", "--delete")
+    assert default_branch(workspace) == ""
+    assert default_branch(tmp_path) == ""
+    assert default_branch(None) == ""
 
 
 # --- secrets
