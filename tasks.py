@@ -183,12 +183,16 @@ def destroy(_: Context, env: str = "local", yes: bool = False, name: str = "", q
     help={
         "env": ENV,
         "repository": "GitHub repository of this platform, OWNER/NAME; the checkout's own if not given",
-        "workflow-repository": "one that may register workflows, OWNER/NAME; may be repeated, and names them all",
-        "trust-users": "yes or no: may users of the AWS account take the roles on, as pipelines with access keys do",
-        "remove": "take it all back, after invoke destroy",
-        "yes": "don't ask before removing",
+        "default-branch": "default branch of that repository, where scheduled workflows run (default: the checkout's)",
+        "workflow-repository": "trust a repository to register workflows: OWNER/NAME, 'OWNER/*' or its id; repeatable, "
+        "names them all",
+        "trust-users": "allow IAM users of the account to assume the roles, for pipelines with access keys (yes or no)",
+        "github": "set up the platform's GitHub environment with gh: branch rules, reviewers, secrets",
+        "reviewer": "with --github, require this user's approval for deploys: LOGIN; repeatable, names them all",
+        "remove": "remove everything that this command creates on AWS, after invoke destroy",
+        "yes": "skip the confirmation before removing or before changing GitHub",
     },
-    iterable=["workflow_repository"],
+    iterable=["workflow_repository", "reviewer"],
     positional=[],
 )
 @command
@@ -196,19 +200,25 @@ def bootstrap_account(
     _: Context,
     env: str = "local",
     repository: str = "",
+    default_branch: str = "",
     workflow_repository: list[str] | None = None,
     trust_users: str = "",
+    github: bool = False,
+    reviewer: list[str] | None = None,
     remove: bool = False,
     yes: bool = False,
 ) -> None:
     """Set up an AWS account for an environment, once: state bucket, roles, trust in GitHub; wants an administrator.
 
-    Says what to put where in GitHub. Run it again to change whom the roles trust, or after an update of this platform.
+    Says what to set up on GitHub, or does it with --github: it shows what will change, and asks. The secrets come from
+    the environment variables PREFECT_AGENT_TOKEN, PREFECT_WORKFLOW_REGISTER_TOKEN and PREFECT_WORKFLOW_TOKEN.
+    Run it again to change whom the roles trust, or after an update of this platform.
 
     invoke bootstrap-account --env dev --workflow-repository acme/etl
+    invoke bootstrap-account --env prod --github --reviewer octocat
     """
     from environments.settings import ROOT
-    from infra import account, checks
+    from infra import account, checks, github_setup
     from register_action import git
 
     environment = checks.ready(load(env))
@@ -217,9 +227,13 @@ def bootstrap_account(
         account.remove(environment)
         say(f"account {environment.aws_account_id} has nothing left of environment {env}", "bold")
         return
-    trust = account.choose(environment, repository, workflow_repository or [], trust_users, git.origin(ROOT))
+    here = (git.origin(ROOT), default_branch, git.default_branch(ROOT))
+    trust = account.choose(environment, repository, workflow_repository or [], trust_users, *here)
+    setup = github_setup.prepare(environment, trust, github, reviewer or [], yes)
     table(list(account.bootstrap(environment, trust).items()))
-    for line in ("", *account.next_steps(environment, trust)):
+    if setup:
+        github_setup.apply(environment, setup)
+    for line in ("", *github_setup.next_steps(environment, trust, done=bool(setup))):
         say(line)
 
 

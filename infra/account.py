@@ -16,8 +16,18 @@ from environments.settings import Environment
 from infra import encryption, state
 from infra.aws import as_root, client, forget_sessions
 from infra.permissions import OF_ROLES, Document, documents, policy_arn
-from infra.roles import ROLES, role_arn, role_name
-from infra.trust import AUDIENCE, GITHUB, Trust, branches, provider_arn, repositories, trust_policy
+from infra.roles import ROLES, role_name
+from infra.trust import (
+    AUDIENCE,
+    DEFAULT_BRANCH,
+    GITHUB,
+    Trust,
+    default_branch,
+    provider_arn,
+    repositories,
+    trust_policy,
+    without_ids,
+)
 
 
 def bootstrap(environment: Environment, trust: Trust | None = None) -> dict[str, str]:
@@ -31,10 +41,13 @@ def bootstrap(environment: Environment, trust: Trust | None = None) -> dict[str,
         What was done (`made`, `corrected` or `unchanged`), by name.
 
     Raises:
-        PlatformError: the credentials are not an administrator's, or the KMS key of the settings can't be used.
+        PlatformError: the credentials are not an administrator's, the KMS key of the settings can't be used, or a
+            trust policy would be too long; then nothing has changed.
     """
     if environment.is_local:
         forget_sessions()  # the servers may have been started anew since
+    if trust:
+        _check_size(environment, trust)
     with _explained(environment):
         done = {state.bucket_name(environment): "made" if state.ensure_bucket(as_root(environment)) else "unchanged"}
         key = encryption.ensure_key(as_root(environment))
@@ -58,21 +71,32 @@ def trusted(environment: Environment) -> Trust:
     registering = _trust_of(environment, "register") or {"Statement": []}
     account = bool(platform) and any(statement.get("Sid") == "Account" for statement in registering["Statement"])
     workflows = tuple(name for name in repositories(registering) if name not in platform)
-    return Trust(next(iter(platform), ""), workflows, account and not environment.is_local)
+    branch = default_branch(environment, _trust_of(environment, "plan") or {"Statement": []})
+    return Trust(next(iter(platform), ""), workflows, account and not environment.is_local, branch or DEFAULT_BRANCH)
 
 
-def choose(environment: Environment, repository: str, workflows: list[str], users: str = "", origin: str = "") -> Trust:
+def choose(
+    environment: Environment,
+    repository: str,
+    workflows: list[str],
+    users: str = "",
+    origin: str = "",
+    branch: str = "",
+    origin_branch: str = "",
+) -> Trust:
     """Whom the roles will trust: who is named, or else who is trusted now, or else this checkout's repository.
 
     Args:
         environment: whose roles.
         repository: the platform's repository as owner/name, if named.
         workflows: the repositories that register workflows, if named.
-        users: `yes` or `no`: whether users of the AWS account may take the roles on; as now if empty.
+        users: `yes` or `no`: whether users of the AWS account may assume the roles; as now if empty.
         origin: where this checkout comes from, such as github.com/acme/platform.
+        branch: the default branch of the platform's repository, if named.
+        origin_branch: that of the repository where this checkout comes from, if known.
 
     Raises:
-        PlatformError: nothing says which repository it is, a name is none, or there are too many.
+        PlatformError: nothing says which repository it is, a name is none, or a trust policy would be too long.
     """
     if users not in ("", "yes", "no"):
         raise PlatformError(f"--trust-users is yes or no, not {users!r}")
@@ -87,13 +111,15 @@ def choose(environment: Environment, repository: str, workflows: list[str], user
             f"invoke bootstrap-account --env {environment.name} --repository OWNER/NAME",
         )
     others = tuple(name for name in dict.fromkeys(workflows or now.workflows) if name != platform)
-    trust = Trust(platform, others, users == "yes" if users else now.account)
+    is_origin = without_ids(platform).lower() == path.lower()
+    named = branch or (origin_branch if is_origin else "") or now.default_branch
+    trust = Trust(platform, others, users == "yes" if users else now.account, named)
     _check_size(environment, trust)
     return trust
 
 
 def _check_size(environment: Environment, trust: Trust) -> None:
-    """Refuse to trust more repositories than a trust policy has room for.
+    """Refuse a trust policy that is longer than IAM allows in this account.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
     """
@@ -104,8 +130,10 @@ def _check_size(environment: Environment, trust: Trust) -> None:
         if size > quota:
             raise PlatformError(
                 f"role {role} cannot trust {len(trust.workflows) + 1} repositories",
-                f"its trust policy would have {size} characters, and IAM allows {quota} in this account",
-                "name fewer repositories, or request a higher quota `Role trust policy length` in Service Quotas",
+                f"its trust policy would have {size} characters; IAM allows {quota} in this account",
+                "trust all repositories of an owner with --workflow-repository 'OWNER/*'; or name repositories by "
+                "their ids, as in --workflow-repository 123456789 (gh api repos/OWNER/NAME --jq .id); or request a "
+                "higher quota `Role trust policy length` in Service Quotas",
             )
 
 
@@ -138,27 +166,6 @@ def remove(environment: Environment) -> None:
             iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=provider_arn(environment))
         encryption.remove_key(as_root(environment))
         state.remove_bucket(as_root(environment))
-
-
-def next_steps(environment: Environment, trust: Trust) -> list[str]:
-    """What to put where in GitHub, line by line."""
-    deploying = ", ".join(branches(environment)).replace("/*", "/**")
-    own = [
-        f"In GitHub, repository {trust.platform}, Settings > Environments > New environment: {environment.name}",
-        f"  Deployment branches  {deploying}",
-        "  Environment secrets  PREFECT_AGENT_TOKEN, PREFECT_WORKFLOW_REGISTER_TOKEN",
-        "  and, if workflows are not to have the agent's, PREFECT_WORKFLOW_TOKEN",
-    ]
-    if environment.name == "prod":
-        own.append("  Required reviewers   whoever approves what goes to production")
-    others = [
-        "In each repository with workflows, an environment of the same name:",
-        "  Environment secrets    PREFECT_WORKFLOW_REGISTER_TOKEN",
-        f"  Environment variables  AWS_REGION = {environment.aws_region}",
-        f"                         AWS_REGISTER_ROLE = {role_arn(environment, 'register')}",
-        f"  trusted so far: {', '.join(trust.workflows) or 'none'}; --workflow-repository OWNER/NAME names one",
-    ]
-    return [*own, *others] if trust.platform else others
 
 
 def _provider(environment: Environment) -> dict[str, Any] | None:
@@ -225,7 +232,7 @@ def _trust_of(environment: Environment, role: str) -> Document | None:
 def _ensure_role(environment: Environment, role: str, trust: Trust | None) -> str:
     iam, name, trusts = client(as_root(environment), "iam"), role_name(environment, role), _trust_of(environment, role)
     wanted = trust_policy(environment, role, trust or Trust("")) if trust or trusts is None else trusts
-    document, changed = json.dumps(wanted), False
+    document, changed = json.dumps(wanted, separators=(",", ":")), False
     if trusts is None:
         description = f"Environment {environment.name}: {ROLES[role]}"
         iam.create_role(

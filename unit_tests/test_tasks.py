@@ -37,6 +37,7 @@ OPTIONS = {
     "preflight": "role-outcome deploys",
     "rotate-key": "",
     "unlock": "lock",
+    "bootstrap-account": "repository default-branch workflow-repository trust-users github reviewer remove yes",
 }
 """What pipelines and people type; the action hands these on."""
 HEAVY = ("prefect", "prefect_aws", "boto3", "botocore", "docker", "python_terraform", "rich", "hcl2")

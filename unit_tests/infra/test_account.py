@@ -12,10 +12,10 @@ from botocore.exceptions import ClientError
 from environments.errors import PlatformError
 from environments.settings import Environment
 from infra import account, aws, encryption, state
-from infra.account import bootstrap, choose, next_steps, remove, trusted
+from infra.account import bootstrap, choose, remove, trusted
 from infra.permissions import OF_ROLES, documents, policy_arn
 from infra.roles import ROLES
-from infra.trust import Trust, trust_policy
+from infra.trust import GITHUB, Trust, trust_policy
 
 Aws = Callable[[str], Any]
 ACME = Trust("acme/platform", ("acme/etl", "acme/reports"))
@@ -400,7 +400,58 @@ def test_checkout_that_is_not_of_github_must_be_told_which_repository_it_is(
     assert caught.value.todo == "invoke bootstrap-account --env dev --repository OWNER/NAME"
 
 
-@pytest.mark.parametrize(("repository", "workflows"), [("acme", []), ("acme/*", []), ("acme/platform", ["etl:main"])])
+@pytest.mark.parametrize(
+    ("option", "checkout", "before", "chosen"),
+    [
+        ("", "", "", "main"),
+        ("", "", "old", "old"),
+        ("", "trunk", "old", "trunk"),
+        ("named", "trunk", "old", "named"),
+    ],
+    ids=["nothing-known", "as-now", "the-checkouts", "named"],
+)
+def test_default_branch_is_the_named_one_or_the_checkouts_or_as_now(
+    environment: Environment, iam: Any, option: str, checkout: str, before: str, chosen: str
+) -> None:
+    if before:
+        bootstrap(environment, dataclasses.replace(ACME, default_branch=before))
+    trust = choose(environment, "acme/platform", [], "", "github.com/Acme/platform", option, checkout)
+    bootstrap(environment, trust)
+
+    assert trust.default_branch == chosen
+    assert trusted(environment).default_branch == chosen
+
+
+def test_default_branch_of_another_repositorys_checkout_counts_for_nothing(environment: Environment, iam: Any) -> None:
+    chosen = choose(environment, "acme/platform", [], "", "github.com/me/fork", "", "trunk")
+    with_ids = choose(environment, "acme@1/platform@2", [], "", "github.com/acme/platform", "", "trunk")
+
+    assert (chosen.default_branch, with_ids.default_branch) == ("main", "trunk")
+
+
+def test_trust_of_an_earlier_version_is_read_and_narrowed(
+    environment: Environment, made: dict[str, str], iam: Any
+) -> None:
+    """It named each repository in both forms of the subject, and tested no branch and no workflow."""
+    for role, names in (("deploy", ("acme/platform",)), ("register", (ACME.platform, *ACME.workflows))):
+        name = f"dev_dataflow_automation_{role}"
+        forms = [form for each in names for form in (each, each.replace("/", "@*/") + "@*")]
+        [statement] = _trust(iam, name)["Statement"]
+        subjects = {f"{GITHUB}:sub": [f"repo:{form}:environment:dev" for form in forms]}
+        statement["Condition"] = {"StringEquals": {f"{GITHUB}:aud": "sts.amazonaws.com"}, "StringLike": subjects}
+        old = {"Version": "2012-10-17", "Statement": [statement]}
+        iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(old))
+    done = bootstrap(environment, choose(environment, "", []))
+
+    assert _changed(done) == {f"role/dev_dataflow_automation_{role}": "corrected" for role in ("deploy", "register")}
+    assert trusted(environment) == ACME
+    assert _trust(iam, DEPLOY) == trust_policy(environment, "deploy", ACME)
+
+
+@pytest.mark.parametrize(
+    ("repository", "workflows"),
+    [("acme", []), ("acme/*", []), ("42", []), ("acme/platform", ["etl:main"]), ("acme/platform", ["*/*"])],
+)
 def test_name_that_is_no_repository_is_refused_before_anything_is_made(
     environment: Environment, iam: Any, repository: str, workflows: list[str]
 ) -> None:
@@ -410,9 +461,15 @@ def test_name_that_is_no_repository_is_refused_before_anything_is_made(
     assert iam.list_roles()["Roles"] == []
 
 
-@pytest.mark.parametrize(("count", "quota", "fits"), [(12, 2048, True), (40, 2048, False), (40, 8192, True)])
-def test_more_repositories_than_a_trust_policy_has_room_for_are_refused(
-    environment: Environment, iam: Any, monkeypatch: pytest.MonkeyPatch, count: int, quota: int, fits: bool
+@pytest.mark.parametrize(("count", "quota", "fits"), [(60, 2048, True), (90, 2048, False), (90, 8192, True)])
+def test_more_repositories_than_a_trust_policy_has_room_for_are_refused_before_anything_is_made(
+    environment: Environment,
+    iam: Any,
+    aws_mocked: Aws,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    quota: int,
+    fits: bool,
 ) -> None:
     names = [f"acme/workflow-{number:0>3}" for number in range(count)]
     iam.get_account_summary = lambda: {"SummaryMap": {"AssumeRolePolicySizeQuota": quota}}
@@ -425,7 +482,11 @@ def test_more_repositories_than_a_trust_policy_has_room_for_are_refused(
 
     assert caught.value.what == f"role register cannot trust {count + 1} repositories"
     assert f"IAM allows {quota}" in caught.value.why
-    assert "Service Quotas" in caught.value.todo
+    assert all(form in caught.value.todo for form in ("'OWNER/*'", "by their ids", "Service Quotas"))
+    with pytest.raises(PlatformError, match="cannot trust"):
+        bootstrap(environment, Trust("acme/platform", tuple(names)))
+    assert iam.list_roles()["Roles"] == iam.list_policies(Scope="Local")["Policies"] == []
+    assert aws_mocked("s3").list_buckets()["Buckets"] == []
 
 
 def test_repositories_named_with_their_ids_stay_so(environment: Environment, iam: Any) -> None:
@@ -433,6 +494,14 @@ def test_repositories_named_with_their_ids_stay_so(environment: Environment, iam
     bootstrap(environment, ids)
 
     assert trusted(environment) == choose(environment, "", []) == ids
+
+
+def test_owners_and_ids_stay_when_nobody_is_named(environment: Environment, iam: Any) -> None:
+    several = Trust("acme/platform", ("acme/*", "beta@7/*", "42"))
+    bootstrap(environment, several)
+
+    assert trusted(environment) == choose(environment, "", []) == several
+    assert set(bootstrap(environment, choose(environment, "", [])).values()) == {"unchanged"}
 
 
 def test_trust_that_somebody_widened_by_hand_does_not_keep_it_from_being_put_right(
@@ -443,22 +512,3 @@ def test_trust_that_somebody_widened_by_hand_does_not_keep_it_from_being_put_rig
     bootstrap(environment, choose(environment, "acme/platform", []))
 
     assert _trust(iam, DEPLOY) == trust_policy(environment, "deploy", ACME)
-
-
-def test_next_steps_say_what_to_put_where(environment: Environment) -> None:
-    text = "\n".join(next_steps(environment, ACME))
-
-    assert "repository acme/platform" in text
-    assert "feature/**" in text
-    assert "PREFECT_AGENT_TOKEN, PREFECT_WORKFLOW_REGISTER_TOKEN" in text
-    assert "AWS_REGION = eu-west-1" in text
-    assert "AWS_REGISTER_ROLE = arn:aws:iam::123456789012:role/dev_dataflow_automation_register" in text
-    assert "acme/etl, acme/reports" in text
-    assert "reviewers" not in text
-
-
-def test_production_gets_reviewers(environment: Environment) -> None:
-    text = "\n".join(next_steps(dataclasses.replace(environment, name="prod"), ACME))
-
-    assert "Required reviewers" in text
-    assert "main, master" in text
