@@ -51,6 +51,7 @@ class Setup:
         path: of the environment in GitHub's REST API.
         rows: what is shown of it: what happens, to what, and its value or a remark.
         rules: body of the request that creates or updates the environment; empty when it is as it should be.
+        without_reviewers: the same with the reviewers that there are now, for when GitHub refuses the named ones.
         patterns: deployment branches to add.
         secrets: names of the secrets to set, each from the environment variable of that name.
     """
@@ -59,6 +60,7 @@ class Setup:
     path: str
     rows: tuple[tuple[str, str, str], ...]
     rules: dict[str, Any]
+    without_reviewers: dict[str, Any]
     patterns: tuple[str, ...]
     secrets: tuple[str, ...]
 
@@ -173,10 +175,9 @@ def _put_environment(environment: Environment, setup: Setup) -> list[str]:
     refused: list[str] = []
     rules = setup.rules
     status, answer = _api("PUT", setup.path, rules)
-    if status == 422 and rules.keys() - {"deployment_branch_policy"}:
+    if status == 422 and rules != setup.without_reviewers:
         refused.append(f"required reviewers: {_message(status, answer)}")
-        # A plan without these rules refuses a request that has them, even with their defaults.
-        rules = {"deployment_branch_policy": rules["deployment_branch_policy"]}
+        rules = setup.without_reviewers
         status, answer = _api("PUT", setup.path, rules)
     if status != 200:
         raise PlatformError(
@@ -212,13 +213,16 @@ def _read(environment: Environment, trust: Trust, reviewers: list[str]) -> Setup
         raise PlatformError(f"{len(reviewers)} reviewers are named; GitHub takes up to {MOST_REVIEWERS}")
     people = [{"type": "User", "id": _user_id(login)} for login in dict.fromkeys(reviewers)] or now
     protection = {rule["type"]: rule for rule in found.get("protection_rules", [])}
-    # GitHub resets what a request leaves out; a plan that lacks a rule refuses even its default.
-    kept = {
-        "wait_timer": protection.get("wait_timer", {}).get("wait_timer"),
-        "prevent_self_review": people and protection.get("required_reviewers", {}).get("prevent_self_review"),
-        "reviewers": people,
-    }
-    rules = {"deployment_branch_policy": CUSTOM_RULES, **{name: value for name, value in kept.items() if value}}
+
+    def rules(reviewers: list[dict[str, Any]]) -> dict[str, Any]:
+        """A request must repeat what is to stay; a plan that lacks a rule refuses even the rule's default."""
+        told = {
+            "wait_timer": protection.get("wait_timer", {}).get("wait_timer"),
+            "prevent_self_review": reviewers and protection.get("required_reviewers", {}).get("prevent_self_review"),
+            "reviewers": reviewers,
+        }
+        return {"deployment_branch_policy": CUSTOM_RULES, **{name: value for name, value in told.items() if value}}
+
     same_people = sorted(now, key=str) == sorted(people, key=str)
     same = custom and same_people
 
@@ -243,7 +247,8 @@ def _read(environment: Environment, trust: Trust, reviewers: list[str]) -> Setup
         repository,
         path,
         tuple(rows),
-        {} if same else rules,
+        {} if same else rules(people),
+        rules(now),
         tuple(name for name in wanted if name not in there),
         tuple(name for name in TOKENS if is_set(name)),
     )

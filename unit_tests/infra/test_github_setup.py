@@ -88,6 +88,8 @@ if method == "PUT" and not rest:
         refuse(422, "Failed to create the environment protection rule. Please ensure the billing plan supports it.")
     if github["no_reviewers"] and body.keys() & {{"reviewers", "wait_timer", "prevent_self_review"}}:
         refuse(422, "Validation Failed", "Please ensure the billing plan supports the required reviewers rule.")
+    if any(one["id"] in github["refused_reviewers"] for one in body.get("reviewers", [])):
+        refuse(422, "Validation Failed", {{"message": "reviewers is invalid"}})
     accepted = [one for one in body.get("reviewers", []) if one["id"] not in github["strangers"]]
     own["rules"] = {{**body, "reviewers": accepted}}
     if not (policy or {{}}).get("custom_branch_policies"):
@@ -128,6 +130,7 @@ GITHUB: dict[str, Any] = {
     "admin": True,
     "users": {"ann": 11, "bob": 22, "eve": 99},
     "strangers": [99],
+    "refused_reviewers": [],
     "environments": {},
     "no_environments": False,
     "no_reviewers": False,
@@ -415,6 +418,18 @@ def test_plan_of_github_without_environments_is_explained(environment: Environme
     assert caught.value.what == "GitHub does not set up environment dev in acme/platform"
     assert "billing plan" in caught.value.why
     assert github.environments["dev"]["secrets"] == {}
+
+
+def test_reviewers_stay_when_github_refuses_others(prod: Environment, github: GitHub) -> None:
+    """The rules are refused as a whole; without them nobody would have to approve a deploy."""
+    theirs = {"deployment_branch_policy": None, "wait_timer": 30, "reviewers": [{"type": "User", "id": 11}]}
+    github.has(environments={"prod": {"rules": theirs, "policies": [], "secrets": {}}}, refused_reviewers=[22])
+    with pytest.raises(PlatformError) as caught:
+        set_up(prod, "ann", "bob")
+
+    assert caught.value.why == "required reviewers: Validation Failed; reviewers is invalid (HTTP 422)"
+    assert github.environments["prod"]["rules"] == {**theirs, "deployment_branch_policy": CUSTOM}
+    assert [one["name"] for one in github.environments["prod"]["policies"]] == ["main", "master"]
 
 
 def test_reviewer_whom_github_leaves_out_is_told(prod: Environment, github: GitHub) -> None:
