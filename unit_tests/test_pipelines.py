@@ -41,8 +41,12 @@ def test_nobody_gets_a_permission_that_a_job_does_not_ask_for() -> None:
     assert {file.name: read(file)["permissions"] for file in FILES} == {file.name: {} for file in FILES}
     writes = {where: job["permissions"] for where, job in jobs().items() if "steps" in job}
     assert {where for where, each in writes.items() if each.get("contents") == "write"} == {"platform.yaml:tag"}
-    assert {where for where, each in writes.items() if "id-token" in each} == {"plan.yaml:plan", "platform.yaml:deploy"}
-    assert {name for each in writes.values() for name in each} == {"contents", "id-token"}
+    tokens = {"plan.yaml:plan", "platform.yaml:deploy", "scorecard.yaml:scorecard"}
+    assert {where for where, each in writes.items() if "id-token" in each} == tokens
+    scans = {"codeql.yaml:analyze", "scorecard.yaml:scorecard"}
+    assert {where for where, each in writes.items() if each.get("security-events") == "write"} == scans
+    others = {"contents", "id-token", "security-events"}
+    assert {level for each in writes.values() for name, level in each.items() if name not in others} == {"read"}
 
 
 def test_every_job_ends_in_time() -> None:
@@ -71,7 +75,7 @@ def test_no_value_is_ever_part_of_a_script() -> None:
 
 def test_no_checkout_leaves_a_token_behind() -> None:
     checkouts = [step["with"] for _, step in steps() if step.get("uses", "").startswith("actions/checkout@")]
-    assert len(checkouts) == 6
+    assert len(checkouts) == 9
     assert [each for each in checkouts if each["persist-credentials"] is not False] == []
 
 
@@ -87,7 +91,11 @@ def test_secrets_are_only_in_the_steps_that_need_them() -> None:
         "PREFECT_AGENT_TOKEN": {"platform.yaml:deploy:Deploy what was planned", "platform.yaml:deploy:Run it"},
         "PREFECT_WORKFLOW_TOKEN": {"platform.yaml:deploy:Deploy what was planned"},
         "PREFECT_WORKFLOW_REGISTER_TOKEN": {"platform.yaml:deploy:Register a workflow as other repositories do"},
-        "github.token": {"platform.yaml:tag:Move the tag"},
+        "github.token": {
+            "dependency_review.yaml:review:Look up the dependency graph",
+            "platform.yaml:tag:Move the tag",
+            "repository.yaml:repository:Look up the repository",
+        },
         "AWS_ACCESS_KEY_ID": roles,
         "AWS_SECRET_ACCESS_KEY": roles,
     }
