@@ -1,4 +1,4 @@
-"""Checks that not every repository may run: CodeQL, dependency review, Scorecard. A stand-in `gh` answers their scripts.
+"""Checks that some repositories cannot run: CodeQL, dependency review, Scorecard. A stand-in `gh` answers the scripts.
 
 The answers are those that GitHub documents: https://docs.github.com/en/rest/code-scanning/code-scanning and
 https://docs.github.com/en/rest/dependency-graph/dependency-review
