@@ -140,6 +140,7 @@ def checkers() -> dict[str, list[Command]]:
     scripts = scripts_of_actions(LINT / "scripts")
     workflows = files(".github/workflows/*.y*ml", "examples/*/.github/workflows/*.y*ml")
     actions = files("*/action.yml")
+    forms = ".github/ISSUE_TEMPLATE"
     schema = [str(bin_folder / "check-jsonschema"), "--builtin-schema"]
     zizmor = [str(bin_folder / "zizmor"), "--offline", "--no-progress", "--quiet", "--persona=pedantic"]
     shellcheck = str(bin_folder / "shellcheck")
@@ -155,7 +156,13 @@ def checkers() -> dict[str, list[Command]]:
         "terraform": [*terraform("fmt", "-check", "-recursive", "-diff"), *terraform("validate")],
         "ruff": [[*python, "ruff", "check", "--quiet", "."], [*python, "ruff", "format", "--quiet", "--check", "."]],
         "actionlint": [[str(bin_folder / "actionlint"), f"-shellcheck={shellcheck}", "-pyflakes=", *workflows]],
-        "schemas": [[*schema, "vendor.github-workflows", *workflows], [*schema, "vendor.github-actions", *actions]],
+        "schemas": [
+            [*schema, "vendor.github-workflows", *workflows],
+            [*schema, "vendor.github-actions", *actions],
+            [*schema, "vendor.github-issue-forms", *files(f"{forms}/bug.yml", f"{forms}/feature.yml")],
+            [*schema, "vendor.github-issue-config", *files(f"{forms}/config.yml")],
+            [*schema, "vendor.renovate", *files(".github/renovate.json")],
+        ],
         "zizmor": [[*zizmor, "--config=.github/zizmor.yml", *workflows, *actions]],
         "shellcheck": [[shellcheck, "bootstrap.sh", ".ci/run", "environments/completion.bash", *scripts]],
         "hadolint": [[str(bin_folder / "hadolint"), *files("*/Dockerfile")]],

@@ -57,6 +57,8 @@ def test_all_checkers_are_there_and_have_something_to_check(monkeypatch: pytest.
     assert found.keys() == WANTED
     for part in (".github/workflows/", "examples/sales_report/.github/workflows/", "register_action/action.yml"):
         assert part in words["zizmor"]
+    for part in ("ISSUE_TEMPLATE/bug.yml", "ISSUE_TEMPLATE/feature.yml", "ISSUE_TEMPLATE/config.yml", "renovate.json"):
+        assert part in words["schemas"]
     assert "--offline" in words["zizmor"]
     assert "bootstrap.sh .ci/run " in words["shellcheck"]
     assert words["hadolint"].endswith("agent/Dockerfile register_action/Dockerfile")
