@@ -36,7 +36,6 @@ OPTIONS = {
     "cost": "json",
     "preflight": "role-outcome deploys",
     "rotate-key": "",
-    "unlock": "lock",
     "bootstrap-account": "repository default-branch workflow-repository trust-users github reviewer remove yes",
 }
 """What pipelines and people type; the action hands these on."""
