@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,24 +24,8 @@ from environments.errors import PlatformError
 
 VARIABLE = "DATAFLOW_COMMAND"
 """Names the folder of the command that a program or a container was started by."""
-INTERRUPT_ONCE = """
-interrupt() { trap '' INT; if [ "$program" ]; then kill -INT "$program"; else interrupted=yes; fi; }
-trap interrupt INT
-"$0" "$@" & program=$!
-if [ "$interrupted" ]; then kill -INT "$program"; fi
-wait "$program"; code=$?
-while kill -0 "$program" 2>/dev/null; do wait "$program"; code=$?; done
-exit "$code"
-"""
-"""Shell script that runs a program, and passes only the first of all interrupts on to it.
-
-Terraform drops everything at the second one. A user presses Ctrl-C again; and a runner of GitHub Actions that cancels a
-job interrupts the command, which interrupts Terraform, and kills the command ten seconds later, at which the system
-interrupts Terraform once more.
-"""
+INTERRUPT_ONCE = (sys.executable, "-I", "-S", str(Path(__file__).with_name("interrupt_once.py")))
 SIGNAL_AT_DEATH = ("setpriv", "--pdeathsig", "INT")
-NOT_IGNORING = ("env", "--default-signal=INT")
-"""A shell has what it starts in the background ignore interrupts; Terraform does not, once it has come up."""
 ORDERLY_END_SECONDS = 120
 
 
@@ -66,14 +51,13 @@ def ending_with_us(command: list[str]) -> list[str]:
 
     Where the system can't do that (only Linux does), the next command ends it.
     """
-    if not _system_tells_of_death():
-        return ["sh", "-c", INTERRUPT_ONCE, *command]
-    return [*SIGNAL_AT_DEATH, "sh", "-c", INTERRUPT_ONCE, *NOT_IGNORING, *command]
+    at_death = SIGNAL_AT_DEATH if _system_tells_of_death() else ()
+    return [*at_death, *INTERRUPT_ONCE, *command]
 
 
 @functools.cache
 def _system_tells_of_death() -> bool:
-    tried = [*SIGNAL_AT_DEATH, *NOT_IGNORING, "true"]  # some programs of these names don't know the options
+    tried = [*SIGNAL_AT_DEATH, "true"]  # some programs of that name don't know the option
     try:
         return subprocess.run(tried, capture_output=True, check=False).returncode == 0
     except OSError:
@@ -158,7 +142,7 @@ def _end_programs(folder: Path) -> None:
 
 
 def _at_work(leaders: list[Any]) -> list[Any]:
-    """The programs behind the shells that pass interrupts on to them."""
+    """The programs behind the processes that pass interrupts on to them."""
     import psutil
 
     found: list[Any] = []

@@ -176,9 +176,9 @@ def test_folder_of_a_killed_command_goes_where_no_engine_answers(
 def test_where_the_system_tells_nobody_the_next_command_asks_the_program_to_end(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shell = command.program.parent()
-    assert shell
-    shell.suspend()  # it comes to know of its parent's death as little as on another system
+    between = command.program.parent()
+    assert between
+    between.suspend()  # it comes to know of its parent's death as little as on another system
     monkeypatch.setattr(leftovers, "_system_tells_of_death", lambda: False)
     sent: list[tuple[int, signal.Signals]] = []
     send = leftovers._signal
@@ -186,13 +186,13 @@ def test_where_the_system_tells_nobody_the_next_command_asks_the_program_to_end(
     def resumed(processes: list[psutil.Process], number: signal.Signals) -> None:
         sent.extend((process.pid, number) for process in processes)
         send(processes, number)
-        shell.resume() if number == signal.SIGINT else None
+        between.resume() if number == signal.SIGINT else None
 
     monkeypatch.setattr(leftovers, "_signal", resumed)
     command.kill()
     leftovers.own_folder()
 
-    assert sent[0] == (shell.pid, signal.SIGINT)
+    assert sent[0] == (between.pid, signal.SIGINT)
     assert (command.child.pid, signal.SIGKILL) in sent
     assert not command.folder.exists()
 
@@ -232,44 +232,3 @@ def test_folder_of_another_checkout_or_user_stays(temporary: Path, monkeypatch: 
     assert other.exists()
     assert link.exists()
     assert foreign.exists()
-
-
-COUNTING = """
-import signal, sys, time
-count = []
-signal.signal(signal.SIGINT, lambda *_: count.append(1))
-print("ready", flush=True)
-end = time.monotonic() + 30
-while not count and time.monotonic() < end:
-    time.sleep(0.01)
-time.sleep(0.5)
-sys.exit(100 + len(count))
-"""
-"""A program that takes a while to end after an interrupt; its exit code says how many it got."""
-
-
-def test_program_is_interrupted_once_however_often_we_are() -> None:
-    command = leftovers.ending_with_us([sys.executable, "-c", COUNTING])
-    program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert program.stdout
-    assert program.stdout.readline() == "ready\n"
-    for _ in range(3):
-        program.send_signal(signal.SIGINT)
-        time.sleep(0.1)
-
-    assert program.wait(10) == 101
-
-
-def test_interrupt_that_comes_at_the_start_is_not_lost() -> None:
-    for pause in (0.0, 0.001, 0.003, 0.01):
-        command = leftovers.ending_with_us([sys.executable, "-c", "import time; time.sleep(30)"])
-        program = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
-        time.sleep(0.03 + pause)
-        program.send_signal(signal.SIGINT)
-
-        assert program.wait(10) in (1, 128 + signal.SIGINT)  # 1: while Python itself started
-
-
-@pytest.mark.parametrize("code", [0, 1, 2])
-def test_exit_code_is_the_programs(code: int) -> None:
-    assert subprocess.run(leftovers.ending_with_us(["sh", "-c", f"exit {code}"]), check=False).returncode == code

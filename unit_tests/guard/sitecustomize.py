@@ -99,11 +99,12 @@ def _signal(pid: int, number: int) -> str:
 
 def _start(program: Any, words: Any, *_: Any) -> str:
     command = [os.fsdecode(word) for word in ([words] if isinstance(words, str | bytes) else words)]
-    # What leftovers.ending_with_us puts before a program, with the number of words of each.
     started = [os.fsdecode(program), *command[1:]]
-    for other, words_of_it in (("setpriv", 3), ("sh", 3), ("env", 2)):
-        if Path(started[0]).name == other and len(started) > words_of_it:
-            started = started[words_of_it:]
+    # What leftovers.ending_with_us puts before a program.
+    if started[0] == "setpriv" and len(started) > 3:
+        started = started[3:]
+    if len(started) > 4 and started[3].endswith("interrupt_once.py"):
+        started = started[4:]
     path = Path(started[0])
     if path.name in PROGRAMS or path.parent == Path(sys.executable).parent:
         return ""
