@@ -34,8 +34,10 @@ def look(environment: Environment, assumed: bool, deploys: bool) -> bool:
         False when nobody has set the environment up.
 
     Raises:
-        PlatformError: it was set up and lacks something.
+        PlatformError: it was set up and lacks something, or this is no job of GitHub Actions.
     """
+    if not github_actions.active():
+        raise PlatformError("this is not a job of GitHub Actions", todo=f"invoke doctor --env {environment.name}")
     rules = None if environment.aws_account_id == EXAMPLE_ACCOUNT else _protection_rules(environment.name)
     missing = _not_set_up(environment, assumed, rules is not None)
     if missing:

@@ -130,6 +130,16 @@ def test_github_that_is_out_of_reach_is_an_error(environment: Environment, http_
         preflight.look(environment, assumed=True, deploys=True)
 
 
+def test_outside_a_job_github_is_not_asked(
+    environment: Environment, http_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_ACTIONS")
+    with pytest.raises(PlatformError, match="not a job of GitHub Actions"):
+        preflight.look(environment, assumed=True, deploys=True)
+
+    assert http_server.requests == []
+
+
 def test_account_of_the_template_is_that_of_the_committed_settings(root: Path) -> None:
     files = [root / "environments" / f"{name}.tfvars" for name in ("dev", "test", "prod")]
 
