@@ -164,7 +164,9 @@ def checkers() -> dict[str, list[Command]]:
             [*schema, "vendor.renovate", *files(".github/renovate.json")],
         ],
         "zizmor": [[*zizmor, "--config=.github/zizmor.yml", *workflows, *actions]],
-        "shellcheck": [[shellcheck, "bootstrap.sh", ".ci/run", "environments/completion.bash", *scripts]],
+        "shellcheck": [
+            [shellcheck, "bootstrap.sh", ".ci/run", ".github/tag.sh", "environments/completion.bash", *scripts]
+        ],
         "hadolint": [[str(bin_folder / "hadolint"), *files("*/Dockerfile")]],
     }
 

@@ -242,8 +242,8 @@ def bootstrap_account(
 def settings(_: Context, env: str = "local", json: bool = False) -> None:
     """Show all settings of an environment, defaults included, and the roles of its pipelines; asks nobody.
 
-    Under GitHub Actions also gives aws_region, deploy_role, register_role and plan_role to the steps that follow, and
-    runner, the label of a runner that builds images for cpu_architecture.
+    Under GitHub Actions also gives to the steps that follow: aws_region, deploy_role, register_role, plan_role,
+    own_account (false for the account of the template), and runner, the label of one that builds for cpu_architecture.
 
     invoke settings --env dev
     invoke settings --env dev --json

@@ -10,6 +10,7 @@ from environments import checking, console, github_actions, progress, settings
 from environments.secrets import key_file
 from environments.settings import Environment, fields
 from infra.images import Image
+from infra.preflight import EXAMPLE_ACCOUNT
 from infra.roles import ROLES, role_arn
 
 RUNS_SHOWN = 5
@@ -120,8 +121,14 @@ def show_settings(environment: Environment, as_json: bool) -> None:
     else:
         shown = {name: "" if value is None else _as_text(value) for name, value in {**values, **roles}.items()}
         console.table(list(shown.items()), ("setting", f"environment {environment.name}"))
+    own_account = str(environment.aws_account_id != EXAMPLE_ACCOUNT).lower()
     runner = RUNNERS[environment.cpu_architecture]
-    for name, value in {"aws_region": environment.aws_region, "runner": runner, **roles}.items():
+    for name, value in {
+        "aws_region": environment.aws_region,
+        "own_account": own_account,
+        "runner": runner,
+        **roles,
+    }.items():
         github_actions.output(name, value)
 
 

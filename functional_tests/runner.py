@@ -10,6 +10,7 @@ metadata-syntax, workflow-commands and variables; https://github.com/actions/cac
 
 import dataclasses
 import inspect
+import json
 import os
 import platform
 import re
@@ -28,12 +29,20 @@ from functional_tests.expressions import applies, as_text, interpolate
 BASH = ("bash", "--noprofile", "--norc", "-e", "-o", "pipefail")
 PIPES: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 STEP_TIMEOUT_SECONDS = 400
-STEP_KEYS = {"id", "name", "if", "env", "run", "shell", "uses", "with"}
+STEP_KEYS = {"id", "name", "if", "env", "run", "shell", "uses", "with", "continue-on-error"}
 NOT_INHERITED = (*JOB_VARIABLES, "INPUT_", "PYTHON", "PYTEST_", "VIRTUAL_ENV", "PREFECT_", "AWS_")
 NOT_VARIABLES = ("token", "event")
 DEFAULTS = {"server_url": "https://github.com", "repository": "acme/etl", "event_name": "push", "token": ""}
 DEFAULTS |= {"ref": "refs/heads/main", "ref_name": "main", "head_ref": "", "base_ref": "", "sha": "0" * 40}
+DEFAULTS |= {"actor": "octocat", "actor_id": "583231", "triggering_actor": "octocat", "action": "__run", "job": "job"}
+DEFAULTS |= {"api_url": "https://api.github.com", "graphql_url": "https://api.github.com/graphql"}
+DEFAULTS |= {"repository_id": "123456789", "repository_owner": "acme", "repository_owner_id": "1234567"}
+DEFAULTS |= {"run_id": "1658821493", "run_number": "3", "run_attempt": "1", "retention_days": "90"}
+DEFAULTS |= {"ref_type": "branch", "ref_protected": "false", "workflow": "pipeline", "workflow_sha": "0" * 40}
+DEFAULTS |= {"workflow_ref": "acme/etl/.github/workflows/pipeline.yaml@refs/heads/main"}
 """Properties of the context `github` where the caller says nothing."""
+OF_THE_MACHINE = {"environment": "github-hosted", "name": "GitHub Actions 1", "tool_cache": "/opt/hostedtoolcache"}
+"""Properties of the context `runner` beside those of the job."""
 OWN = "$/"
 """Before the path of what is in the repository of the workflow itself."""
 COMMAND = re.compile(r"\s*::(?P<name>[a-z-]+)(?: (?P<properties>.*?))?::(?P<data>.*)")
@@ -78,7 +87,9 @@ class Job:
         shutil.rmtree(self.temp, ignore_errors=True)
         self.temp.mkdir(parents=True)
         architecture = {"x86_64": "X64", "aarch64": "ARM64"}[platform.machine()]
-        self.runner = {"os": "Linux", "arch": architecture, "temp": str(self.temp)}
+        self.runner = {"os": "Linux", "arch": architecture, "temp": str(self.temp), **OF_THE_MACHINE}
+        self.github["event_path"] = str(self.temp / "event.json")
+        (self.temp / "event.json").write_text(json.dumps(self.github.get("event", {})), encoding="utf-8")
         self.env = {"CI": "true", "GITHUB_ACTIONS": "true", **secrets_env}
         self.masks = set(filter(None, secrets_env.values()))
         self.log: list[str] = []
@@ -213,15 +224,20 @@ def run_steps(
 
     What became of each is added to `done`.
     """
-    told: dict[str, Any] = {step["id"]: {"outputs": defaultdict(str)} for step in steps if "id" in step}
+    told: dict[str, Any] = {
+        step["id"]: {"outputs": defaultdict(str), "outcome": "skipped"} for step in steps if "id" in step
+    }
     contexts = {**contexts, "steps": told}
     failure = 0
     for step in steps:
         code = None
         if applies(step.get("if", True), contexts, failed=failure != 0):
             code, outputs = run_step(job, step, contexts)
-            failure = failure or code
-            told.get(step.get("id", ""), {"outputs": {}})["outputs"].update(outputs)
+            if not step.get("continue-on-error"):
+                failure = failure or code
+            context = told.get(step.get("id", ""), {"outputs": {}})
+            context["outputs"].update(outputs)
+            context["outcome"] = "failure" if code else "success"
         if done is not None:
             done.append(Step(step.get("name") or step.get("uses") or step["run"], code))
     return told, failure

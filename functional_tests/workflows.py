@@ -11,9 +11,8 @@ and reusing-workflow-configurations; https://docs.github.com/en/actions/referenc
 import dataclasses
 import json
 import re
-import shutil
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,17 @@ from functional_tests.expressions import applies, evaluate, interpolate
 from functional_tests.runner import OWN, ActionFailedError, Job, Step, run_steps
 
 WORKFLOW_KEYS = {"name", "on", "permissions", "concurrency", "jobs"}
-JOB_KEYS = {"name", "needs", "if", "permissions", "environment", "timeout-minutes", "outputs", "strategy"}
+JOB_KEYS = {
+    "name",
+    "needs",
+    "if",
+    "permissions",
+    "environment",
+    "timeout-minutes",
+    "outputs",
+    "strategy",
+    "concurrency",
+}
 STEPS_KEYS, CALL_KEYS = {"runs-on", "steps"}, {"uses", "with", "secrets"}
 LEVELS = ("none", "read", "write")
 
@@ -34,9 +43,10 @@ class Runner:
 
     Attributes:
         workspace: the checkout; all jobs share it, each finds it as the one before left it.
-        machine: the runner's own folder: `_temp` is emptied for each job, the cache stays; artifacts are beside them.
+        machine: the runner's own folder: `_temp` is emptied for each job, the cache stays.
         github: properties of the context `github` that are not as in runner.DEFAULTS; `event` may be nested.
         secrets: of the repository.
+        variables: of the repository.
         environments: name of an environment in the workflows -> the one that it is here.
         env: environment variables of the machine.
         assume: gives the credentials (as variables) of the role with this ARN for a token with these claims; raises
@@ -50,6 +60,7 @@ class Runner:
     environments: dict[str, str]
     env: dict[str, str]
     assume: Callable[[str, dict[str, str]], dict[str, str]]
+    variables: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +74,7 @@ class JobDone:
     outputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
     annotations: list[dict[str, str]] = dataclasses.field(default_factory=list)
     environment: str = ""
+    runs_on: str = ""
 
 
 Done = dict[str, JobDone]
@@ -75,9 +87,10 @@ def run_workflow(runner: Runner, file: str) -> Done:
     Raises:
         ValueError: the workflow needs something that is not played here, or that GitHub would refuse.
     """
-    granted = dict.fromkeys(("contents", "id-token"), "write")
+    granted = dict.fromkeys(("actions", "contents", "id-token"), "write")
     done: Done = {}
     contexts: dict[str, Any] = {"inputs": {}, "secrets": defaultdict(str, runner.secrets), "file": file}
+    contexts["vars"] = defaultdict(str, runner.variables)
     _run_jobs(runner, _read(runner, file), contexts, granted, "", done)
     return done
 
@@ -92,8 +105,8 @@ def _read(runner: Runner, file: str) -> dict[str, Any]:
 
 def _run_jobs(
     runner: Runner, workflow: dict[str, Any], contexts: dict[str, Any], granted: dict[str, str], path: str, done: Done
-) -> str:
-    """Run the jobs of a workflow, each after those that it needs; gives the result of all."""
+) -> Done:
+    """Run the jobs of a workflow, each after those that it needs; returns those of this workflow by their own names."""
     results: Done = {}
     waiting = dict(workflow["jobs"])
     while waiting:
@@ -110,8 +123,8 @@ def _run_jobs(
             results[name] = done[path + name] = JobDone("skipped")
             continue
         each = [_run_job(runner, job, {**here, **matrix}, granted, path + name, done) for matrix in _matrix(job, here)]
-        results[name] = done[path + name] = dataclasses.replace(each[-1], result=_together(one.result for one in each))
-    return _together(result.result for result in results.values())
+        results[name] = done[path + name] = dataclasses.replace(each[-1], result=_together(each))
+    return results
 
 
 def _needs(job: dict[str, Any]) -> set[str]:
@@ -129,8 +142,8 @@ def _matrix(job: dict[str, Any], contexts: Mapping[str, Any]) -> list[dict[str, 
     return [{"matrix": each} for each in json.loads(evaluate(made[1], contexts))]
 
 
-def _together(results: Any) -> str:
-    found = set(results)
+def _together(jobs: Iterable[JobDone]) -> str:
+    found = {job.result for job in jobs}
     return next((result for result in ("failure", "success") if result in found), "skipped")
 
 
@@ -145,8 +158,12 @@ def _run_job(
     if "uses" in job:
         file = job["uses"].removeprefix(f"{OWN}.github/workflows/")
         called = _read(runner, file)
-        inner = {**_handed_over(runner, called["on"]["workflow_call"], job, contexts), "file": file}
-        return JobDone(_run_jobs(runner, called, inner, permissions, f"{path}/", done))
+        told = called["on"]["workflow_call"]
+        inner = {**_handed_over(runner, told, job, contexts), "file": file, "vars": contexts["vars"]}
+        jobs = _run_jobs(runner, called, inner, permissions, f"{path}/", done)
+        ended = {"jobs": {name: {"outputs": defaultdict(str, one.outputs)} for name, one in jobs.items()}}
+        given = {name: interpolate(output["value"], ended) for name, output in told.get("outputs", {}).items()}
+        return JobDone(_together(jobs.values()), outputs=given)
     environment = interpolate(job.get("environment", ""), contexts)
     machine = Job(runner.workspace, runner.machine, dict(runner.github), {})
     machine.env |= runner.env
@@ -160,7 +177,16 @@ def _run_job(
     outputs = {name: interpolate(value, {**contexts, "steps": steps}) for name, value in job.get("outputs", {}).items()}
     result = "failure" if code else "success"
     log = "\n".join(machine.log)
-    return JobDone(result, done_steps, log, machine.summary, outputs, machine.annotations, environment)
+    return JobDone(
+        result,
+        done_steps,
+        log,
+        machine.summary,
+        outputs,
+        machine.annotations,
+        environment,
+        interpolate(job["runs-on"], contexts),
+    )
 
 
 def _handed_over(runner: Runner, told: dict[str, Any], job: dict[str, Any], contexts: dict[str, Any]) -> dict[str, Any]:
@@ -181,23 +207,9 @@ def _handed_over(runner: Runner, told: dict[str, Any], job: dict[str, Any], cont
 
 def _played(runner: Runner, job: Job, token: dict[str, str], oidc: bool) -> dict[str, Callable[..., dict[str, str]]]:
     """The actions of others in a job: https://github.com/actions, https://github.com/aws-actions."""
-    artifacts = runner.machine / "artifacts"
 
     def checkout(persist_credentials: str, **_: str) -> dict[str, str]:
         return {}  # the workspace is the checkout
-
-    def upload(name: str, path: str, **_: str) -> dict[str, str]:
-        if not any(file.is_file() for file in Path(path).rglob("*")):
-            raise ActionFailedError(f"No files were found with the provided path: {path}")
-        shutil.rmtree(artifacts / name, ignore_errors=True)
-        shutil.copytree(path, artifacts / name)
-        return {}
-
-    def download(name: str, path: str) -> dict[str, str]:
-        if not (artifacts / name).exists():
-            raise ActionFailedError(f"Artifact not found for name: {name}")
-        shutil.copytree(artifacts / name, path, dirs_exist_ok=True)
-        return {}
 
     def credentials(role_to_assume: str, aws_region: str, aws_access_key_id: str = "", **_: str) -> dict[str, str]:
         if not oidc or aws_access_key_id:
@@ -209,8 +221,6 @@ def _played(runner: Runner, job: Job, token: dict[str, str], oidc: bool) -> dict
 
     return {
         "actions/checkout": checkout,
-        "actions/upload-artifact": upload,
-        "actions/download-artifact": download,
         "aws-actions/configure-aws-credentials": credentials,
     }
 

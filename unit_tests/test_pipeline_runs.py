@@ -1,5 +1,6 @@
 """How the pipelines go, also when a step fails: each line of theirs is run, with stand-ins for what they call."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from functional_tests.runner import ActionFailedError
 from functional_tests.workflows import Done, Runner, run_workflow
 from unit_tests.test_pipelines import CALLERS, FOLDER, SECRETS
 
@@ -24,9 +26,9 @@ while (($#)); do
       for role in deploy register plan; do
         echo "${role}_role=arn:aws:iam::$ACCOUNT:role/$3_$role" >>"$GITHUB_OUTPUT"
       done
-      echo aws_region=eu-west-1 >>"$GITHUB_OUTPUT" ;;
-    --out) echo "$RANDOM$RANDOM" | tee "$2" | sha256sum >>"$CALLS" ;;
-    --plan) sha256sum <"$2" >>"$CALLS" ;;
+      printf '%s\n' aws_region=eu-west-1 "own_account=$OWN_ACCOUNT" "runner=$BUILDS_ON" >>"$GITHUB_OUTPUT" ;;
+    preflight) echo "ready=$READY" >>"$GITHUB_OUTPUT" ;;
+    --keep) echo "plan=plans/1@sha256:2" >>"$GITHUB_OUTPUT" ;;
   esac
   [[ $1 != "$FAIL" ]] || exit "$CODE"
   shift
@@ -37,6 +39,8 @@ name: stand-in
 inputs:
   env: {required: true}
   workflow_path: {required: true}
+  workflow_name: {default: ""}
+  remove: {default: "false"}
   prefect_workflow_register_token: {required: true}
 outputs: {}
 runs:
@@ -47,7 +51,12 @@ runs:
         PREFECT_WORKFLOW_REGISTER_TOKEN: ${{ inputs.prefect_workflow_register_token }}
         TARGET: ${{ inputs.env }}
         FOLDER: ${{ inputs.workflow_path }}
-      run: .venv/bin/invoke register --env "$TARGET" --workflow-path "$FOLDER"
+        NAME: ${{ inputs.workflow_name }}
+        REMOVE: ${{ inputs.remove }}
+      run: |
+        task=register
+        [[ $REMOVE == false ]] || task=unregister
+        exec .venv/bin/invoke "$task" --env "$TARGET" --workflow-path "$FOLDER" --name "$NAME"
 """
 
 
@@ -66,8 +75,8 @@ class Fork:
             folder / "server/acme/platform",
             folder / "calls",
         )
-        shutil.copytree(FOLDER, self.workspace / ".github" / "workflows")
-        for name in ("bootstrap.sh", ".venv/bin/nox", ".venv/bin/invoke"):
+        shutil.copytree(FOLDER.parent, self.workspace / ".github")
+        for name in ("bootstrap.sh", ".venv/bin/nox", ".venv/bin/invoke", "bin/gh"):
             self.write(name, STAND_IN).chmod(0o755)
         self.write("register_action/action.yml", ACTION)
         self.server.mkdir(parents=True)
@@ -77,13 +86,23 @@ class Fork:
         git(self.workspace, "commit", "--quiet", "--message", "one")
         self.sha = git(self.workspace, "rev-parse", "HEAD")
         self.assumed: list[tuple[str, str]] = []
+        self.refused: set[str] = set()
         self.runner = Runner(
             workspace=self.workspace,
             machine=folder / "machine",
             github={"server_url": f"file://{folder}/server", "repository": "acme/platform", "sha": self.sha},
             secrets={**SECRETS, "OTHER": "0th3r"},
             environments={},
-            env={"CALLS": str(self.calls_file), "ACCOUNT": ACCOUNT, "FAIL": "none", "CODE": "1"},
+            env={
+                "CALLS": str(self.calls_file),
+                "ACCOUNT": ACCOUNT,
+                "OWN_ACCOUNT": "true",
+                "BUILDS_ON": "ubuntu-24.04",
+                "READY": "true",
+                "FAIL": "none",
+                "CODE": "1",
+                "PATH": f"{self.workspace / 'bin'}:{os.environ['PATH']}",
+            },
             assume=self.assume,
         )
 
@@ -96,6 +115,8 @@ class Fork:
     def assume(self, role: str, claims: dict[str, str]) -> dict[str, str]:
         self.assumed.append((role, claims["sub"]))
         self.claims = claims
+        if role in self.refused:
+            raise ActionFailedError("AccessDenied")
         return {"AWS_ROLE": role.rpartition("_")[2], "AWS_SECRET_ACCESS_KEY": "s3cr3tk3y"}
 
     def run(self, file: str, fail: str = "none", code: int = 1, **github: Any) -> Done:
@@ -130,24 +151,26 @@ def test_a_pipeline_tests_plans_deploys_proves_and_then_moves_the_tag(fork: Fork
     done = fork.run(file, ref="refs/heads/b")
 
     functional = ["nox -s test-functional | nobody | "] if env == "test" else []
-    out, plan = "--out TEMP/plan/plan.tfplan --markdown TEMP/plan/plan.md", "TEMP/plan/plan.tfplan"
-    digests = [call for call in fork.calls if re.match("[0-9a-f]{64}", call)]
-    assert [call for call in fork.calls if call not in digests] == [
+    proof = f"--env {env} --workflow-path functional_tests/proof --name platform-proof | register | "
+    release = [call for call in fork.calls if call.startswith("gh release")]
+    assert [call for call in fork.calls if call not in release] == [
         "bootstrap.sh  | nobody | ",
+        "nox -s lint | nobody | ",
         "nox -s dev-unit | nobody | ",
         *functional,
         "bootstrap.sh  | nobody | ",
         f"invoke settings --env {env} | nobody | ",
-        f"invoke plan --env {env} {out} | plan | ",
+        f"invoke preflight --env {env} --role-outcome success --deploys | plan | ",
+        f"invoke plan --env {env} --exit-zero --keep | plan | ",
         "bootstrap.sh  | nobody | ",
         f"invoke settings --env {env} | nobody | ",
-        f"invoke deploy --env {env} --plan {plan} --yes | deploy | PREFECT_AGENT_TOKEN PREFECT_WORKFLOW_TOKEN",
-        f"invoke register --env {env} --workflow-path examples/sample_workflow/workflow | register | "
-        "PREFECT_WORKFLOW_REGISTER_TOKEN",
-        f"invoke run sample_workflow --env {env} | register | PREFECT_AGENT_TOKEN",
+        f"invoke deploy --env {env} --plan plans/1@sha256:2 --yes | deploy | "
+        "PREFECT_AGENT_TOKEN PREFECT_WORKFLOW_TOKEN",
+        f"invoke register {proof}PREFECT_WORKFLOW_REGISTER_TOKEN",
+        f"invoke run platform_proof --env {env} | register | PREFECT_AGENT_TOKEN",
+        f"invoke unregister {proof}PREFECT_WORKFLOW_REGISTER_TOKEN",
     ]
-    assert len(digests) == 2
-    assert len(set(digests)) == 1  # the plan that was shown, to the last byte
+    assert [call.split()[:3] for call in release] == ([["gh", "release", "view"]] if env == "prod" else [])
     assert set(fork.results.values()) == {"success"}
     assert list(done)[-2:] == ["platform/tag", "platform"]
     assert {name: job.environment for name, job in done.items() if job.environment} == {"platform/deploy": env}
@@ -169,24 +192,36 @@ def test_a_pipeline_tests_plans_deploys_proves_and_then_moves_the_tag(fork: Fork
     }
 
 
-@pytest.mark.parametrize("moment", ["dev-unit", "settings", "plan", "deploy", "register", "run"])
+MOMENTS = ("bootstrap.sh", "lint", "dev-unit", "settings", "preflight", "plan", "deploy", "register", "run")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_whatever_fails_nothing_comes_after_it_and_the_tag_stays(fork: Fork, moment: str) -> None:
     git(fork.workspace, "push", "--quiet", str(fork.server), "HEAD:refs/tags/github_action_development")
     git(fork.workspace, "commit", "--quiet", "--allow-empty", "--message", "two")
-    fork.run("development.yaml", fail=moment, sha=git(fork.workspace, "rev-parse", "HEAD"))
+    sha = git(fork.workspace, "rev-parse", "HEAD")
+    if moment == "bootstrap.sh":
+        fork.write("bootstrap.sh", "#!/bin/bash\nexit 1\n")
+    fork.run("development.yaml", fail=moment, sha=sha)
 
-    assert re.search(rf"\b{moment}\b", fork.calls[-1]) or moment in fork.calls[-2]
-    assert fork.results["platform/tag"] == "skipped"
-    assert fork.results["platform"] == "failure"
+    # What was left half-way is put in order, whatever has failed.
+    tidying = {"deploy": ["unlock"], "register": ["unregister"], "run": ["unregister"]}
+    words = [call.split()[1] for call in fork.calls if call.startswith("invoke")]
+    order = ["settings", "preflight", "plan", "settings", "deploy", "register", "run"]
+    if moment in order:
+        last = order.index(moment) + 1
+        assert words == [*order[:last], *tidying.get(moment, [])]
+    else:
+        assert words == []
+    assert fork.results["platform"] == ("skipped" if moment in MOMENTS[:3] else "failure")
+    assert fork.results.get("platform/tag", "skipped") == "skipped"
     assert fork.tags == {"github_action_development": fork.sha}
 
 
-def test_a_plan_with_changes_goes_on(fork: Fork) -> None:
-    fork.run("production.yaml", fail="plan", code=2)
-    assert fork.tags == {}  # the stand-in leaves before it writes a plan
+def test_lock_of_a_deploy_that_was_cut_off_is_released_by_the_role_that_deploys(fork: Fork) -> None:
+    fork.run("development.yaml", fail="deploy")
 
-    fork.run("production.yaml", fail="--markdown", code=2)
-    assert fork.tags == {"github_action_prod": fork.sha}
+    assert fork.calls[-1] == "invoke unlock own --env dev | deploy | "
 
 
 def test_no_secret_shows_in_any_log(fork: Fork) -> None:
@@ -197,23 +232,107 @@ def test_no_secret_shows_in_any_log(fork: Fork) -> None:
 
 
 def test_a_tag_that_does_not_move_is_an_error_that_says_so(fork: Fork) -> None:
-    shutil.rmtree(fork.server)
+    hook = fork.server / "hooks" / "update"
+    hook.write_text("#!/bin/sh\ntest $1 != refs/tags/github_action_development\n")
+    hook.chmod(0o755)
     done = fork.run("development.yaml")
 
-    assert done["platform/tag"].result == "failure"
+    assert (fork.results["platform/deploy"], fork.results["platform/tag"]) == ("success", "failure")
     assert [each["title"] for each in done["platform/tag"].annotations] == [
         "the tag github_action_development has not moved"
     ]
 
 
-def test_without_an_account_of_its_own_a_fork_is_told_so_before_anything_is_asked_of_aws(fork: Fork) -> None:
-    fork.runner.env["ACCOUNT"] = "111111111111"
+@pytest.mark.parametrize("file", [*CALLERS, "pull_request.yaml", "drift.yaml"])
+def test_environment_that_nobody_has_set_up_is_skipped_before_anything_is_asked_of_aws(fork: Fork, file: str) -> None:
+    for tag in ("github_action_development", "github_action_test", "github_action_prod"):
+        git(fork.workspace, "tag", tag)
+    fork.runner.env |= {"OWN_ACCOUNT": "false", "READY": "false"}
+    request = {"event_name": "pull_request", "base_ref": "main", "event": of_fork("acme/platform")}
+    done = fork.run(file, **(request if file == "pull_request.yaml" else {}))
+
+    assert fork.assumed == []
+    assert "failure" not in fork.results.values()
+    assert {name.rpartition("/")[2] for name, job in done.items() if job.result == "skipped"} == (
+        {"check_tag", "deploy", "tag"} if file in CALLERS else set()
+    )
+    asked = [call for call in fork.calls if " preflight " in call]
+    assert asked
+    assert {call.partition("--role-outcome ")[2].split()[0] for call in asked} == {"skipped"}
+    assert fork.tags == {}
+
+
+def test_role_that_is_refused_is_left_to_the_preflight(fork: Fork) -> None:
+    fork.refused = {f"arn:aws:iam::{ACCOUNT}:role/dev_plan"}
+    done = fork.run("development.yaml", fail="preflight")
+
+    assert done["platform/plan"].result == "failure"
+    assert fork.calls[-1] == "invoke preflight --env dev --role-outcome failure --deploys | nobody | "
+
+
+@pytest.mark.parametrize(
+    ("builds_on", "chosen", "runs_on"),
+    [
+        ("ubuntu-24.04", "", "ubuntu-24.04"),
+        ("ubuntu-24.04-arm", "", "ubuntu-24.04-arm"),
+        ("ubuntu-24.04-arm", "our-own", "our-own"),
+    ],
+)
+def test_images_are_built_on_a_runner_of_the_environments_processor_or_on_the_one_that_is_chosen(
+    fork: Fork, builds_on: str, chosen: str, runs_on: str
+) -> None:
+    fork.runner.env["BUILDS_ON"] = builds_on
+    fork.runner.variables = {"DEPLOY_RUNNER": chosen} if chosen else {}
     done = fork.run("development.yaml")
 
-    (told,) = done["platform/plan/plan"].annotations
-    assert (told["level"], told["title"]) == ("error", "environment dev is not set up")
-    assert fork.assumed == []
-    assert (fork.results["platform/gate"], fork.results["platform/deploy"]) == ("success", "skipped")
+    assert done["platform/deploy"].runs_on == runs_on
+    assert done["gate/gate"].runs_on == done["platform/plan/plan"].runs_on == "ubuntu-24.04"
+
+
+def test_tag_does_not_go_backwards(fork: Fork) -> None:
+    git(fork.workspace, "commit", "--quiet", "--allow-empty", "--message", "newer")
+    git(fork.workspace, "tag", "github_action_prod")
+    done = fork.run("production.yaml")  # of the first commit
+
+    (told,) = done["platform/check_tag"].annotations
+    assert told["title"] == "github_action_prod would go backwards"
+    assert fork.results["platform/deploy"] == "skipped"
+
+
+def test_tag_moves_between_branches(fork: Fork) -> None:
+    git(fork.workspace, "checkout", "--quiet", "--orphan", "other")
+    git(fork.workspace, "commit", "--quiet", "--allow-empty", "--message", "of another branch")
+    git(fork.workspace, "push", "--quiet", str(fork.server), "HEAD:refs/tags/github_action_development")
+    git(fork.workspace, "tag", "github_action_development")
+    fork.run("development.yaml")
+
+    assert fork.tags == {"github_action_development": fork.sha}
+
+
+def test_tag_that_github_refuses_is_found_before_the_deploy_and_leaves_nothing(fork: Fork) -> None:
+    hook = fork.server / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\necho refusing to allow a GitHub App to update workflow >&2\nexit 1\n")
+    hook.chmod(0o755)
+    done = fork.run("production.yaml")
+
+    (told,) = done["platform/check_tag"].annotations
+    assert told["title"] == "GitHub does not let this run move github_action_prod"
+    assert "refusing to allow a GitHub App" in done["platform/check_tag"].log
+    assert fork.results["platform/deploy"] == "skipped"
+    assert fork.tags == {}
+
+
+def test_production_is_released_once_and_says_how_to_pin_the_action(fork: Fork) -> None:
+    fork.write("bin/gh", '#!/bin/bash\necho "gh $*" >>"$CALLS"\n[[ $2 == create && $GH_TOKEN ]]\n').chmod(0o755)
+    fork.runner.github["token"] = "ghs_0123456789"
+    done = fork.run("production.yaml")
+
+    view, create = [call for call in fork.calls if call.startswith("gh ")]
+    name = view.split()[3]
+    assert re.fullmatch(rf"release-\d{{8}}-{fork.sha[:12]}", name)
+    assert create.startswith(f"gh release create {name} --repo acme/platform --target {fork.sha} --generate-notes ")
+    assert f"uses: acme/platform/register_action@{fork.sha} # github_action_prod" in done["platform/tag"].summary
+    assert "ghs_0123456789" not in "".join(fork.calls)
 
 
 def of_fork(name: str) -> dict[str, Any]:
@@ -225,10 +344,13 @@ def of_fork(name: str) -> dict[str, Any]:
 )
 def test_a_pull_request_is_planned_for_the_environment_that_its_base_deploys(fork: Fork, base: str, env: str) -> None:
     request = {"event_name": "pull_request", "base_ref": base, "event": of_fork("acme/platform")}
-    fork.run("pull_request.yaml", fail="--markdown", code=2, **request)
+    fork.run("pull_request.yaml", **request)
 
     assert set(fork.results.values()) == {"success"}
-    assert [call for call in fork.calls if " plan " in call and not call.endswith("| plan | ")] == []
+    assert [call for call in fork.calls if call.startswith("invoke plan")] == [
+        f"invoke plan --env {env} --exit-zero | plan | "
+    ]
+    assert f"invoke preflight --env {env} --role-outcome success | plan | " in fork.calls
     assert fork.assumed == [(f"arn:aws:iam::{ACCOUNT}:role/{env}_plan", "repo:acme/platform:pull_request")]
     assert [call for call in fork.calls if "PREFECT" in call] == []
 
@@ -236,31 +358,28 @@ def test_a_pull_request_is_planned_for_the_environment_that_its_base_deploys(for
 def test_a_pull_request_of_a_stranger_is_tested_and_gets_no_token_for_aws(fork: Fork) -> None:
     fork.run("pull_request.yaml", event_name="pull_request", base_ref="main", event=of_fork("stranger/platform"))
 
-    assert fork.results == {"gate": "success", "plan": "skipped"}
+    assert fork.results == {"gate/gate": "success", "gate": "success", "plan": "skipped"}
     assert fork.assumed == []
 
 
-def test_a_pull_request_of_a_fork_without_an_account_is_warned_and_not_failed(fork: Fork) -> None:
-    fork.runner.env["ACCOUNT"] = "111111111111"
+def test_a_pull_request_of_a_bot_is_tested_and_gets_no_token_for_aws(fork: Fork) -> None:
     request = {"event_name": "pull_request", "base_ref": "main", "event": of_fork("acme/platform")}
-    done = fork.run("pull_request.yaml", **request)
+    fork.run("pull_request.yaml", actor="dependabot[bot]", **request)
 
-    assert [each["level"] for each in done["plan/plan"].annotations] == ["warning"]
-    assert set(fork.results.values()) == {"success"}
-    assert fork.assumed == []
+    assert fork.results == {"gate/gate": "success", "gate": "success", "plan": "skipped"}
 
 
-@pytest.mark.parametrize(("code", "result"), [(0, "success"), (2, "failure"), (1, "failure")])
-def test_drift_is_looked_for_where_pipelines_have_deployed(fork: Fork, code: int, result: str) -> None:
+@pytest.mark.parametrize(("fail", "result"), [("none", "success"), ("--drift", "failure")])
+def test_drift_is_looked_for_where_pipelines_have_deployed(fork: Fork, fail: str, result: str) -> None:
     for tag in ("github_action_prod", "github_action_test", "v1"):
         git(fork.workspace, "tag", tag)
-    done = fork.run("drift.yaml", fail="--markdown", code=code)
+    done = fork.run("drift.yaml", fail=fail)
 
     assert [role.rpartition("/")[2] for role, _ in fork.assumed] == ["test_plan", "prod_plan"]
     assert done["plan"].result == result
-    assert [each["title"] for each in done["plan/plan"].annotations] == (
-        ["environment prod has drifted"] if code == 2 else []
-    )
+    assert [call for call in fork.calls if call.startswith("invoke plan")] == [
+        f"invoke plan --env {env} --exit-zero --drift | plan | " for env in ("test", "prod")
+    ]
 
 
 def test_where_nothing_is_deployed_no_drift_is_looked_for(fork: Fork) -> None:
@@ -273,7 +392,7 @@ def test_where_nothing_is_deployed_no_drift_is_looked_for(fork: Fork) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("contents: write # for the tag", "contents: read"),
+        ("contents: write # for the tag and the release", "contents: read"),
         ("      tag: github_action_prod\n", ""),
         ("environment: prod", "enviroment: prod"),
         ("      AWS_ACCESS_KEY_ID:", "      AWS_KEY:"),

@@ -40,7 +40,8 @@ def steps() -> list[tuple[str, dict[str, Any]]]:
 def test_nobody_gets_a_permission_that_a_job_does_not_ask_for() -> None:
     assert {file.name: read(file)["permissions"] for file in FILES} == {file.name: {} for file in FILES}
     writes = {where: job["permissions"] for where, job in jobs().items() if "steps" in job}
-    assert {where for where, each in writes.items() if each.get("contents") == "write"} == {"platform.yaml:tag"}
+    tags = {"platform.yaml:check_tag", "platform.yaml:tag"}
+    assert {where for where, each in writes.items() if each.get("contents") == "write"} == tags
     tokens = {"plan.yaml:plan", "platform.yaml:deploy", "scorecard.yaml:scorecard"}
     assert {where for where, each in writes.items() if "id-token" in each} == tokens
     scans = {"codeql.yaml:analyze", "scorecard.yaml:scorecard"}
@@ -50,7 +51,22 @@ def test_nobody_gets_a_permission_that_a_job_does_not_ask_for() -> None:
 
 
 def test_every_job_ends_in_time() -> None:
-    assert [where for where, job in jobs().items() if "steps" in job and job.get("timeout-minutes", 999) > 60] == []
+    longest = {where: job.get("timeout-minutes", 999) for where, job in jobs().items() if "steps" in job}
+    assert {where for where, minutes in longest.items() if minutes > 60} == {"gate.yaml:gate"}
+    assert longest["gate.yaml:gate"] == 90
+
+
+def test_long_steps_are_the_process_that_a_cancelled_job_signals() -> None:
+    commands = ("bootstrap.sh", ".venv/bin/nox", ".venv/bin/invoke")
+    lines = [
+        line.strip()
+        for _, step in steps()
+        for line in step.get("run", "").splitlines()
+        if any(command in line for command in commands)
+    ]
+
+    assert len(lines) >= 10
+    assert [line for line in lines if not line.startswith("exec ")] == []
 
 
 def test_what_others_wrote_is_pinned_to_a_commit_and_says_which_version_that_is() -> None:
@@ -80,8 +96,8 @@ def test_no_checkout_leaves_a_token_behind() -> None:
 
 
 def test_secrets_are_only_in_the_steps_that_need_them() -> None:
-    roles = {"plan.yaml:plan:Take on the plan role"}
-    roles |= {f"platform.yaml:deploy:Take on the {role} role" for role in ("deploy", "register")}
+    roles = {"plan.yaml:plan:Assume the plan role"}
+    roles |= {f"platform.yaml:deploy:Assume the {role} role" for role in ("deploy", "register")}
     used: dict[str, set[str]] = {}
     for where, step in steps():
         for name in re.findall(r"secrets\.(\w+)|(github\.token)", str(step)):
@@ -90,9 +106,15 @@ def test_secrets_are_only_in_the_steps_that_need_them() -> None:
     assert used == {
         "PREFECT_AGENT_TOKEN": {"platform.yaml:deploy:Deploy what was planned", "platform.yaml:deploy:Run it"},
         "PREFECT_WORKFLOW_TOKEN": {"platform.yaml:deploy:Deploy what was planned"},
-        "PREFECT_WORKFLOW_REGISTER_TOKEN": {"platform.yaml:deploy:Register a workflow as other repositories do"},
+        "PREFECT_WORKFLOW_REGISTER_TOKEN": {
+            "platform.yaml:deploy:Register a workflow as other repositories do",
+            "platform.yaml:deploy:Remove it",
+        },
         "github.token": {
             "dependency_review.yaml:review:Look up the dependency graph",
+            "plan.yaml:plan:See whether the environment is set up",
+            "platform.yaml:check_tag:See that the tag can move",
+            "platform.yaml:tag:Make a release",
             "platform.yaml:tag:Move the tag",
             "repository.yaml:repository:Look up the repository",
         },
@@ -109,14 +131,36 @@ def test_the_three_pipelines_differ_in_branches_environment_tag_and_gate_only() 
     shapes = []
     for file, (branches, environment, tag) in CALLERS.items():
         workflow = read(FOLDER / file)
-        (job,) = workflow["jobs"].values()
+        gate, job = workflow["jobs"]["gate"], workflow["jobs"]["platform"]
         assert workflow["on"] == {"push": {"branches": branches}}
-        assert workflow["concurrency"] == {"group": f"deploy-{environment}", "cancel-in-progress": False}
-        assert job["with"].pop("functional_tests", False) == (environment == "test")
+        assert gate.get("with", {}) == ({"functional_tests": True} if environment == "test" else {})
+        assert job["with"].pop("release", False) == (environment == "prod")
         assert job["with"] == {"environment": environment, "tag": tag}
         assert job["secrets"] == {name: f"${{{{ secrets.{name} }}}}" for name in {*SECRETS, *KEYS}}
-        shapes.append((set(workflow), job["permissions"], job["uses"], set(job)))
+        shapes.append((set(workflow), set(workflow["jobs"]), gate["uses"], job["needs"], job["permissions"], set(job)))
     assert [shape for shape in shapes if shape != shapes[0]] == []
+
+
+def test_every_push_is_tested_and_deploys_of_an_environment_wait_for_each_other_in_order() -> None:
+    for file, (_, environment, _) in CALLERS.items():
+        workflow = read(FOLDER / file)
+        assert "concurrency" not in workflow
+        assert "concurrency" not in workflow["jobs"]["gate"]
+        assert workflow["jobs"]["platform"]["concurrency"] == {
+            "group": f"deploy-{environment}",
+            "cancel-in-progress": False,
+            "queue": "max",
+        }
+
+
+def test_the_gate_of_pipelines_and_pull_requests_runs_checkers_and_unit_tests() -> None:
+    (gate,) = read(FOLDER / "gate.yaml")["jobs"].values()
+    runs = {step["name"]: step["run"] for step in gate["steps"] if "run" in step}
+    callers = {file.name for file in FILES for job in read(file)["jobs"].values() if "gate.yaml" in job.get("uses", "")}
+
+    assert runs["Checkers"] == "exec .venv/bin/nox -s lint"
+    assert runs["Unit tests"] == "exec .venv/bin/nox -s dev-unit"
+    assert callers == {*CALLERS, "pull_request.yaml"}
 
 
 def test_only_the_job_that_deploys_belongs_to_the_protected_environment() -> None:
@@ -126,6 +170,19 @@ def test_only_the_job_that_deploys_belongs_to_the_protected_environment() -> Non
 
 def test_the_functional_workflow_goes_through_the_action_as_it_is() -> None:
     action = yaml.safe_load((ROOT / "register_action" / "action.yml").read_text(encoding="utf-8"))["inputs"]
-    (step,) = (step for _, step in steps() if step.get("uses") == "$/register_action")
-    assert {name for name, told in action.items() if told.get("required")} == set(step["with"])
-    assert (ROOT / step["with"]["workflow_path"] / "flow.py").exists()
+    registering, removing = (step for _, step in steps() if step.get("uses") == "$/register_action")
+    required = {name for name, told in action.items() if told.get("required")}
+    assert {*required, "workflow_name"} == set(registering["with"])
+    assert removing["with"] == {**registering["with"], "remove": "true"}
+    assert "always()" in removing["if"]
+    assert (ROOT / registering["with"]["workflow_path"] / "flow.py").exists()
+
+
+def test_the_proof_takes_no_name_that_an_example_has() -> None:
+    flows = {
+        name for file in (ROOT / "examples").rglob("*.py") for name in re.findall(r"def (\w+)\(", file.read_text())
+    }
+    proof = (ROOT / "functional_tests" / "proof" / "flow.py").read_text()
+
+    assert re.findall(r'@flow\(name="(\w+)"\)', proof) == ["platform_proof"]
+    assert "platform_proof" not in flows

@@ -91,4 +91,9 @@ def test_steps_of_a_pipeline_get_region_and_roles(
     given = (tmp_path / "output").read_text().splitlines()
 
     names = [line.partition("<<")[0] for line in given[::3]]
-    assert dict(zip(names, given[1::3], strict=True)) == {"aws_region": "eu-west-1", "runner": "ubuntu-24.04", **ROLES}
+    assert dict(zip(names, given[1::3], strict=True)) == {
+        "aws_region": "eu-west-1",
+        "own_account": "true",
+        "runner": "ubuntu-24.04",
+        **ROLES,
+    }
