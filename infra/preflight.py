@@ -2,7 +2,8 @@
 
 A fork has pipelines before it has an account. An environment that nobody has set up is skipped with a notice that says
 what comes next; one that was set up and lacks something is an error. Set up is what has an account of its own, and
-either roles that this job can assume or a GitHub environment.
+either roles that this job can assume or a GitHub environment. A pull request gets no access keys of AWS: where the
+roles are assumed with such keys, it has no plan.
 """
 
 import json
@@ -39,8 +40,11 @@ def look(environment: Environment, assumed: bool, deploys: bool) -> bool:
     if not github_actions.active():
         raise PlatformError("this is not a job of GitHub Actions", todo=f"invoke doctor --env {environment.name}")
     rules = None if environment.aws_account_id == EXAMPLE_ACCOUNT else _protection_rules(environment.name)
-    missing = _not_set_up(environment, assumed, rules is not None)
-    if missing:
+    of_pull_request = os.environ.get("GITHUB_EVENT_NAME") == "pull_request"
+    missing = _not_set_up(environment, assumed, rules is not None and not of_pull_request)
+    if missing and rules is not None:
+        github_actions.warn(f"{missing}. With access keys that is as it should be", "this pull request has no plan")
+    elif missing:
         github_actions.notice(missing, f"environment {environment.name} is not set up")
         console.say(f"environment {environment.name} is not set up: {missing}", "yellow")
     else:
@@ -50,8 +54,12 @@ def look(environment: Environment, assumed: bool, deploys: bool) -> bool:
     return not missing
 
 
-def _not_set_up(environment: Environment, assumed: bool, has_github_environment: bool) -> str:
-    """What comes next where nobody has set the environment up; empty where somebody has."""
+def _not_set_up(environment: Environment, assumed: bool, must_be: bool) -> str:
+    """What comes next where nobody has set the environment up; empty where somebody has.
+
+    Raises:
+        PlatformError: it must be set up, and this job cannot assume its role.
+    """
     name = environment.name
     if environment.aws_account_id == EXAMPLE_ACCOUNT:
         return (
@@ -63,8 +71,8 @@ def _not_set_up(environment: Environment, assumed: bool, has_github_environment:
     role = role_arn(environment, "plan")
     repository = os.environ.get("GITHUB_REPOSITORY", "OWNER/NAME")
     command = f"invoke bootstrap-account --env {name} --repository {repository}"
-    if not has_github_environment:
-        return f"this job cannot assume {role}, and there is no GitHub environment {name}. Run: {command}"
+    if not must_be:
+        return f"this job cannot assume {role}. Run: {command}"
     raise PlatformError(
         f"this job cannot assume the plan role of environment {name}",
         f"AWS refused {role} to {repository} at {os.environ.get('GITHUB_REF', 'this ref')}; the log of the step before "

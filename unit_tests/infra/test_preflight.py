@@ -76,6 +76,21 @@ def test_role_that_cannot_be_assumed_although_there_is_a_github_environment_is_a
     assert not job.exists()
 
 
+def test_pull_request_without_a_role_has_no_plan_and_does_not_fail(
+    environment: Environment,
+    job: Path,
+    http_server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("GITHUB_EVENT_NAME", "pull_request")
+    has_environment(http_server, REVIEWED)
+
+    assert preflight.look(environment, assumed=False, deploys=False) is False
+    assert ready(job) == "false"
+    assert capsys.readouterr().err.startswith("::warning title=this pull request has no plan::this job cannot assume")
+
+
 def test_deploy_without_a_github_environment_is_an_error_and_a_plan_is_not(
     environment: Environment, job: Path, http_server: Server
 ) -> None:
