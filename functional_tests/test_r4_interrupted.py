@@ -30,6 +30,11 @@ STEPS = (
 EVERY_STEP = [(step, number) for step in STEPS for number in (signal.SIGINT, signal.SIGKILL)]
 A_FEW = [("→ AWS infrastructure", signal.SIGKILL), ("→ Agent\n", signal.SIGINT)]
 ATTEMPTS = 3
+CANCELLATION = ((signal.SIGINT, 7.5), (signal.SIGTERM, 2.5), (signal.SIGKILL, 60))
+"""What a runner of GitHub Actions sends to the process of a step, and for how long it waits then.
+
+https://github.com/actions/runner/blob/main/src/Runner.Sdk/ProcessInvoker.cs
+"""
 FIRST_APPLY = 40
 """How many resources the first apply makes, at least."""
 
@@ -71,6 +76,33 @@ def test_what_a_killed_terraform_could_not_write_down_is_taken_up_with_its_lock(
     assert_nothing_is_left(deployed, temporary)
     assert_whole(deployed)
     assert faults.record("deploy and Terraform killed, state not written", 1, 0, [recovery]).recoveries
+
+
+def test_deploy_that_a_runner_cancels_leaves_no_lock_and_loses_nothing(
+    deployed: Platform, temporary: Path, faults: Faults
+) -> None:
+    """As a runner does it: an interrupt, SIGTERM after 7.5 s, SIGKILL after another 2.5 s, then the steps that tidy up."""
+    lose_internet_gateway(deployed)
+    deployed.aws("ecs").put_cluster_capacity_providers(
+        cluster=f"{PREFIX}_workflows", capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[]
+    )
+    command = start_apply(deployed, temporary)
+    wait_for("the internet gateway to be made", lambda: "aws_internet_gateway.this[0]" in made(deployed), 120)
+    for number, seconds in CANCELLATION:
+        command.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command.communicate(timeout=seconds)
+            break
+    begin = time.monotonic()
+    deployed.invoke("unlock", "own", TMPDIR=str(temporary))
+    recovery = time.monotonic() - begin
+
+    assert [key for key in state_objects(deployed) if key.endswith(".tflock")] == []
+    lost = gateway(deployed)["InternetGatewayId"] not in written_state(deployed)
+    deployed.invoke("deploy", TMPDIR=str(temporary))
+    assert_nothing_is_left(deployed, temporary)
+    assert_whole(deployed)
+    assert faults.record("deploy cancelled by a runner", 1, lost, [recovery]).lost == 0
 
 
 def test_first_deploy_that_dies_at_any_moment_is_finished_by_the_next(
@@ -231,6 +263,11 @@ def kill_before_state_is_written(platform: Platform, temporary: Path) -> None:
             return
         recover(platform, temporary)
     pytest.fail(f"{ATTEMPTS} times Terraform wrote its state just then")
+
+
+def state_objects(platform: Platform) -> list[str]:
+    """Keys of what is in the bucket of Terraform's state."""
+    return [each["Key"] for each in platform.aws("s3").list_objects_v2(Bucket=BUCKET)["Contents"]]
 
 
 def written_state(platform: Platform) -> str:
