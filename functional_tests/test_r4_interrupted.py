@@ -81,7 +81,7 @@ def test_what_a_killed_terraform_could_not_write_down_is_taken_up_with_its_lock(
 def test_deploy_that_a_runner_cancels_leaves_no_lock_and_loses_nothing(
     deployed: Platform, temporary: Path, faults: Faults
 ) -> None:
-    """As a runner does it: an interrupt, SIGTERM after 7.5 s, SIGKILL after another 2.5 s, then the steps that tidy up."""
+    """As a runner does it: interrupt, SIGTERM after 7.5 s, SIGKILL after another 2.5 s, then the steps that tidy up."""
     lose_internet_gateway(deployed)
     deployed.aws("ecs").put_cluster_capacity_providers(
         cluster=f"{PREFIX}_workflows", capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[]
