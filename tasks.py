@@ -358,6 +358,7 @@ def register(
         "env": ENV,
         **WORKFLOW,
         "preview": "only the previews of a branch, with their images",
+        "sweep": "only the previews of the folder's repository whose branch has no open pull request on GitHub",
         "yes": "don't ask",
         "dry-run": "show what would go",
     }
@@ -371,28 +372,42 @@ def unregister(
     branch_name: str = "",
     name: str = "",
     preview: bool = False,
+    sweep: bool = False,
     yes: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Take a workflow back: its deployments, its images; or only the previews of a branch.
 
+    --sweep reads the pull requests with the token in GITHUB_TOKEN. When GitHub cannot be asked, it removes nothing.
+
     invoke unregister --name etl --dry-run
     invoke unregister --name etl --preview --branch-name fix --env dev
+    invoke unregister --workflow-path workflow --sweep --env dev --dry-run
     """
+    from environments.errors import PlatformError
     from infra import checks
     from register_action import removal, source
 
+    if sweep and (name or branch_name or not workflow_path):
+        raise PlatformError(
+            "--sweep takes --workflow-path, and neither --name nor --branch-name",
+            "it removes previews of all branches and workflows of the folder's repository",
+            "invoke unregister --sweep --workflow-path workflow",
+        )
     environment = checks.ready(load(env, role="register"))
     wanted = source.Wanted(workflow_path, git_url, branch_name, "", name)
     whose, origin, branch = source.identity(wanted) if workflow_path else (name, "", branch_name)
-    going = removal.find(environment, whose, origin, branch, preview)
+    if sweep:
+        going = removal.find_abandoned(environment, origin)
+    else:
+        going = removal.find(environment, whose, origin, branch, preview)
     table([(each.name, each.deployment.version or "") for each in going], ("deployment", "version"))
     if not going or dry_run:
         say("dry run: nothing was changed" if going else "nothing to remove", "bold")
         return
     confirm(f"These deployments of environment {env} go, with the images that nothing else runs.", yes)
     with steps() as run:
-        run("Removal", removal.remove, environment, whose, going, not preview)
+        run("Removal", removal.remove, environment, whose, going, not (preview or sweep))
 
 
 @task(help={"env": ENV, "json": "for scripts"})

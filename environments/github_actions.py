@@ -8,6 +8,7 @@ https://github.com/actions/runner/blob/main/src/Runner.Worker/Handlers/ScriptHan
 
 import os
 import sys
+import urllib.parse
 from pathlib import Path
 from typing import TextIO
 
@@ -41,6 +42,16 @@ def workspace() -> Path | None:
 def git_token() -> str:
     """The job's token for reading repositories on GitHub, if it was handed on; else empty."""
     return os.environ.get("GITHUB_TOKEN", "").strip()
+
+
+def server_host() -> str:
+    """The host of the GitHub that the job runs on; github.com outside a job."""
+    return urllib.parse.urlsplit(os.environ.get("GITHUB_SERVER_URL") or "https://github.com").netloc.lower()
+
+
+def api_url() -> str:
+    """The URL of the REST API of the GitHub that the job runs on; that of github.com outside a job."""
+    return (os.environ.get("GITHUB_API_URL") or "https://api.github.com").rstrip("/")
 
 
 def annotate(error: PlatformError) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from functional_tests.canary import leaks
-from functional_tests.github_api import REVIEWED, serving
+from functional_tests.github_api import REVIEWED, GitHubApi, github_api
 from functional_tests.places import BUCKET
 from functional_tests.platform import ROOT, Platform
 from functional_tests.runner import ActionFailedError
@@ -46,15 +46,13 @@ PIPELINES = {
 }
 """Environment, branch, tag, and a setting that the pushed commit changes."""
 GROUP = "local_dataflow_automation_workflows"
-Environments = dict[str, list[dict[str, Any]]]
-"""GitHub environments of the fork, with their protection rules."""
 
 
 class Fork:
     """A fork of the platform on GitHub, checked out in the platform's folder, and the runner that works there."""
 
-    def __init__(self, platform: Platform, machine: Path, folder: Path, api: str, environments: Environments) -> None:
-        self.platform, self.workspace, self.environments = platform, platform.folder, environments
+    def __init__(self, platform: Platform, machine: Path, folder: Path, api: GitHubApi) -> None:
+        self.platform, self.workspace, self.api = platform, platform.folder, api
         self.server = folder / "server" / REPOSITORY
         self.server.mkdir(parents=True)
         self.git("init", "--quiet", "--bare", str(self.server))
@@ -66,7 +64,7 @@ class Fork:
             machine=machine,
             github={
                 "server_url": f"file://{folder / 'server'}",
-                "api_url": api,
+                "api_url": api.url,
                 "repository": REPOSITORY,
                 "token": TOKEN,
             },
@@ -171,10 +169,10 @@ def fork(
     platform: Platform, first_deploy: str, runners_machine: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fork]:
     """A fork that nothing has been pushed to; the platform's folder is no checkout afterwards."""
-    environments: Environments = {"local": REVIEWED}
     try:
-        with serving(REPOSITORY, TOKEN, environments) as api:
-            yield Fork(platform, runners_machine, tmp_path_factory.mktemp("fork"), api, environments)
+        with github_api(REPOSITORY, TOKEN) as api:
+            api.environments["local"] = REVIEWED
+            yield Fork(platform, runners_machine, tmp_path_factory.mktemp("fork"), api)
     finally:
         for name in (".git", ".venv", ".local/lint"):
             shutil.rmtree(platform.folder / name, ignore_errors=True)

@@ -9,7 +9,7 @@ from environments.prefect_api import prefect_client
 from environments.secrets import REGISTER_TOKEN
 from environments.settings import Environment
 from infra import images
-from register_action import registered, workflow_image
+from register_action import pull_requests, registered, workflow_image
 from register_action.changes import Change
 from register_action.deployments import AT_ONCE
 from register_action.registered import ORIGIN, WORKFLOW, Registered
@@ -56,13 +56,34 @@ def find(environment: Environment, name: str, origin: str, branch: str, previews
     return [each for each in mine if not previews_only or each.preview == branch]
 
 
+def find_abandoned(environment: Environment, origin: str) -> list[Registered]:
+    """Find the previews of a repository whose branch has no open pull request, whichever workflow they belong to.
+
+    Args:
+        environment: whose project.
+        origin: where one of the repository's workflows comes from.
+
+    Raises:
+        PlatformError: the repository is not on GitHub, or its open pull requests cannot be read.
+    """
+    repository = origin.partition("//")[0]
+    # Read before the pull requests: a preview that is registered meanwhile is not in this list.
+    previews = [each for each in registered.of_environment(environment, REGISTER_TOKEN) if each.preview]
+    branches = pull_requests.open_branches(repository)
+    return [
+        each
+        for each in previews
+        if each.label(ORIGIN).partition("//")[0] == repository and each.preview not in branches
+    ]
+
+
 def remove(environment: Environment, name: str, going: list[Registered], whole: bool) -> None:
     """Delete deployments, then the images that no other deployment runs.
 
     Args:
         environment: whose.
         name: the workflow's.
-        going: its deployments that go.
+        going: its deployments that go; previews may be those of several workflows.
         whole: the workflow goes with its ECR repository.
     """
     with prefect_client(environment, REGISTER_TOKEN) as client, ThreadPoolExecutor(AT_ONCE) as pool:
@@ -72,8 +93,11 @@ def remove(environment: Environment, name: str, going: list[Registered], whole: 
         gone = images.delete_repository(environment, repository)
         progress.note(f"{len(going)} deployment(s)" + (f", ECR repository {repository}" if gone else ""))
         return
-    deleted = _delete_unused(environment, name, {each.image for each in going})
-    progress.note(f"{len(going)} deployment(s), {len(deleted)} image(s)")
+    deleted = 0
+    for workflow in sorted({each.label(WORKFLOW) for each in going}):
+        candidates = {each.image for each in going if each.label(WORKFLOW) == workflow}
+        deleted += len(_delete_unused(environment, workflow, candidates))
+    progress.note(f"{len(going)} deployment(s), {deleted} image(s)")
 
 
 def superseded(environment: Environment, workflow: Workflow, changes: list[Change]) -> list[str]:

@@ -22,7 +22,7 @@ TASKS = {
 OF_A_WORKFLOW = "workflow-path git-url branch-name name"
 OPTIONS = {
     "register": f"{OF_A_WORKFLOW} commit-sha execution-environment cpu memory flow preview prune dry-run quiet json",
-    "unregister": f"{OF_A_WORKFLOW} preview yes dry-run",
+    "unregister": f"{OF_A_WORKFLOW} preview sweep yes dry-run",
     "run": "name param params-file wait execution-environment cpu memory",
     "logs": "name follow lines",
     "workflows": "json",
@@ -139,6 +139,9 @@ def test_several_flows_and_parameters_can_be_named() -> None:
         ("open --what agent-log --env dev", "did you mean agent-logs?"),
         ("register --json --env locla", "did you mean local?"),
         ("unregister --env locla", "did you mean local?"),
+        ("unregister --sweep --env dev", "--sweep takes --workflow-path"),
+        ("unregister --sweep --workflow-path . --name etl", "neither --name nor --branch-name"),
+        ("unregister --sweep --preview --workflow-path . --branch-name fix", "neither --name nor --branch-name"),
         ("deploy --plan nosuch --env dev", "there is no plan nosuch"),
         ("deploy --env prod", "add --yes to go on without being asked"),
         ("destroy --env prod --yes", "add --name prod"),

@@ -233,3 +233,22 @@ def test_what_a_process_starts_after_it_left_its_job_is_no_step(monkeypatch: pyt
 
     assert os.environ == {"PATH": "/bin", "AWS_REGION": "eu-west-1"}
     assert not github_actions.active()
+
+
+@pytest.mark.parametrize(
+    ("server", "api", "expected"),
+    [
+        (None, None, ("github.com", "https://api.github.com")),
+        ("", "", ("github.com", "https://api.github.com")),
+        ("https://GHE.example:8443", "https://ghe.example/api/v3/", ("ghe.example:8443", "https://ghe.example/api/v3")),
+    ],
+)
+def test_job_says_which_github_it_runs_on(
+    monkeypatch: pytest.MonkeyPatch, server: str | None, api: str | None, expected: tuple[str, str]
+) -> None:
+    for name, value in (("GITHUB_SERVER_URL", server), ("GITHUB_API_URL", api)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+
+    assert (github_actions.server_host(), github_actions.api_url()) == expected

@@ -1,6 +1,6 @@
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ from environments.errors import PlatformError
 from environments.progress import steps
 from environments.secrets import AGENT_TOKEN
 from environments.settings import Environment
+from functional_tests.github_api import FORK, GitHubApi, github_api, pull_request
 from infra import images
 from infra.images import Image
 from register_action import removal
@@ -102,22 +103,25 @@ def test_previews_and_the_real_ones_leave_each_other_alone(
 
 
 class Ecr:
-    """ECR with images of workflow etl."""
+    """ECR with images of workflow etl, and of others that a test names."""
 
     def __init__(self, environment: Environment, client: Any) -> None:
         self.environment, self.client = environment, client
 
-    def push(self, tag: str) -> Image:
+    def push(self, tag: str, repository: str = "dev_etl") -> Image:
         """Have an image; gives it with its digest."""
-        images.ensure_repository(self.environment, "dev_etl")
+        images.ensure_repository(self.environment, repository)
         manifest = json.dumps({"mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [{"digest": tag}]})
-        made = self.client.put_image(repositoryName="dev_etl", imageManifest=manifest, imageTag=tag)["image"]
-        image = images.image_name(self.environment, "dev_etl", tag)
+        made = self.client.put_image(repositoryName=repository, imageManifest=manifest, imageTag=tag)["image"]
+        image = images.image_name(self.environment, repository, tag)
         return dataclasses.replace(image, digest=made["imageId"]["imageDigest"])
 
     @property
     def tags(self) -> set[str]:
-        return {each["imageTag"] for each in self.client.list_images(repositoryName="dev_etl")["imageIds"]}
+        return self.tags_of("dev_etl")
+
+    def tags_of(self, repository: str) -> set[str]:
+        return {each["imageTag"] for each in self.client.list_images(repositoryName=repository)["imageIds"]}
 
 
 @pytest.fixture
@@ -265,6 +269,88 @@ def test_images_stay_when_prefect_refuses(environment: Environment, ecr: Ecr, pr
         _remove(environment)
 
     assert ecr.tags == {"one"}
+
+
+@pytest.fixture
+def github(monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHubApi]:
+    """GitHub with the repository acme/etl, for the token that the job has."""
+    monkeypatch.setenv("GITHUB_TOKEN", "ghs_token")
+    with github_api("acme/etl", "ghs_token") as api:
+        monkeypatch.setenv("GITHUB_API_URL", api.url)
+        yield api
+
+
+OTHER_FOLDER, OTHER_REPOSITORY = "github.com/acme/etl//stock", "github.com/acme/etl2//workflow"
+
+
+@pytest.fixture
+def previews(hand_over: HandOver, register: Register) -> None:
+    """Previews of two workflows of a repository, beside the real ones, and of another repository."""
+    register(hand_over("sales"))
+    register(hand_over("sales", choice=PREVIEW, branch="fix"))
+    register(hand_over("sales", "tax", choice=PREVIEW, branch="fix/Typo"))
+    register(hand_over("count", choice=PREVIEW, branch="new", name="stock", origin=OTHER_FOLDER))
+    register(hand_over("visits", choice=PREVIEW, branch="fix", name="etl2", origin=OTHER_REPOSITORY))
+    register(hand_over("by_hand", choice=PREVIEW, branch="fix", name="folder", origin=""))
+
+
+def _abandoned(environment: Environment, origin: str = ORIGIN) -> list[str]:
+    return [each.name for each in removal.find_abandoned(environment, origin)]
+
+
+@pytest.mark.usefixtures("previews")
+def test_previews_without_an_open_pull_request_are_abandoned(environment: Environment, github: GitHubApi) -> None:
+    assert _abandoned(environment) == ["count/dev-new", "sales/dev-fix", "sales/dev-fix-typo", "tax/dev-fix-typo"]
+
+    github.pulls = [pull_request("fix/Typo"), pull_request("main"), pull_request("fix", FORK)]
+    assert _abandoned(environment) == ["count/dev-new", "sales/dev-fix"]
+    assert _abandoned(environment, OTHER_FOLDER) == ["count/dev-new", "sales/dev-fix"]
+
+    github.pulls += [pull_request("fix"), pull_request("new")]
+    assert _abandoned(environment) == []
+
+
+@pytest.mark.usefixtures("previews")
+def test_nothing_is_abandoned_when_github_cannot_be_asked(
+    environment: Environment, github: GitHubApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for origin in (OTHER_REPOSITORY, "", "gitlab.com/acme/etl//workflow"):
+        with pytest.raises(PlatformError):
+            _abandoned(environment, origin)
+    monkeypatch.setenv("GITHUB_TOKEN", "ghs_expired")
+    with pytest.raises(PlatformError, match="no preview was removed"):
+        _abandoned(environment)
+
+
+def test_preview_that_is_registered_while_github_answers_stays(
+    environment: Environment, hand_over: HandOver, register: Register, github: GitHubApi
+) -> None:
+    register(hand_over("sales", choice=PREVIEW, branch="fix"))
+
+    def open_another() -> None:
+        register(hand_over("sales", choice=PREVIEW, branch="new"))
+
+    github.answered = open_another
+
+    assert _abandoned(environment) == ["sales/dev-fix"]
+
+
+@pytest.mark.usefixtures("github")
+def test_abandoned_previews_of_all_workflows_go_with_their_images(
+    environment: Environment, hand_over: HandOver, register: Register, ecr: Ecr, prefect: FakePrefect
+) -> None:
+    real = ecr.push("real")
+    register(hand_over("sales"), image=real)
+    register(hand_over("sales", choice=PREVIEW, branch="fix"), image=ecr.push("fix"))
+    register(hand_over("tax", choice=PREVIEW, branch="same"), image=real)
+    stock = hand_over("count", choice=PREVIEW, branch="fix", name="stock", origin=OTHER_FOLDER)
+    register(stock, image=ecr.push("stock", "dev_stock"))
+    with steps() as run:
+        step = run("Removal", removal.remove, environment, "etl", removal.find_abandoned(environment, ORIGIN), False)
+
+    assert step.note == "3 deployment(s), 2 image(s)"
+    assert set(prefect.deployments) == {"sales/dev"}
+    assert (ecr.tags, ecr.tags_of("dev_stock")) == ({"real"}, set())
 
 
 def test_push_to_a_preview_deletes_the_image_before_it(
