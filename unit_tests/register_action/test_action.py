@@ -30,7 +30,7 @@ DEFAULTS = {
     "workflow_cpu_configuration": "512",
     "workflow_memory_configuration": "1024",
     "github_token": "${{ github.token }}",
-    **dict.fromkeys(("preview", "remove", "prune"), "false"),
+    **dict.fromkeys(("preview", "remove", "sweep", "prune"), "false"),
     **dict.fromkeys(("workflow_name", "flows"), ""),
 }
 SHA = "1" * 40
@@ -203,6 +203,17 @@ def test_remove_takes_the_whole_workflow_only_outside_pull_requests(
     assert bench.options == ["unregister", *WHERE, "--yes", *options]
 
 
+@pytest.mark.parametrize("event", ["schedule", "workflow_dispatch", "pull_request"])
+def test_sweep_is_for_all_branches_and_workflows(bench: Bench, event: str) -> None:
+    inputs = {"sweep": "true", "workflow_name": "sales", "flows": "one", "prune": "true"}
+
+    assert bench.run(inputs, event_name=event, api_url="https://api.github.com").code == 0
+    assert bench.options == ["unregister", *WHERE, "--yes", "--sweep"]
+    assert bench.environment["GITHUB_TOKEN"] == "ghs"
+    assert bench.environment["GITHUB_API_URL"] == "https://api.github.com"
+    assert not [option for option in bench.options if "ghs" in option]
+
+
 @pytest.mark.parametrize("space", ["{}", " {}\n", "\n{}\r\n\t"])
 def test_the_token_is_in_no_argument_and_in_no_line_of_the_log(bench: Bench, space: str) -> None:
     done = bench.run({KEY: space.format(TOKEN)})
@@ -221,6 +232,8 @@ def test_the_token_is_in_no_argument_and_in_no_line_of_the_log(bench: Bench, spa
         ({KEY: "k3y 1\nk3y 2"}, [f"input {KEY} has several lines"]),
         ({"env": "", "workflow_path": ""}, ["input env is empty", "input workflow_path is empty"]),
         ({"preview": "yes", "remove": ""}, [f"input {name} must be true or false" for name in ("preview", "remove")]),
+        ({"sweep": "nightly"}, ["input sweep must be true or false"]),
+        ({"remove": "true", "sweep": "true"}, ["inputs remove and sweep are both true"]),
         ({"prune": "true\n::add-path::/x"}, ["input prune must be true or false"]),
         ({"branch_name": "--prune"}, ["the value for --branch-name begins with a dash"]),
         ({"flows": "sales -x"}, ["the value for --flow begins with a dash"]),
