@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functional_tests.expressions import evaluate, interpolate
+from functional_tests.github_api import FORK, github_api, pull_request
 from functional_tests.platform import Platform
 from functional_tests.runner import Job, Result, run_action
 
@@ -230,6 +231,49 @@ def test_a_pull_request_gets_previews_that_go_when_it_closes(author: Author, fir
     assert closed.code == 0
     assert author.deployments() == {"local"}
     assert author.digests() == real
+
+
+def test_a_sweep_removes_the_previews_whose_branch_has_no_open_pull_request(
+    author: Author, first_run: Result, tmp_path: Path
+) -> None:
+    real = author.digests()
+    for branch in ("fix/open", "fix/closed"):
+        author.commit(FLOW.replace("moved", branch))
+        opened = author.run({"preview": "true"}, event_name="pull_request", ref_name="8/merge", head_ref=branch)
+        assert opened.code == 0
+    author.git("reset", "--quiet", "--hard", "HEAD~2")
+    everything = {"local", "local-fix-open", "local-fix-closed"}
+    assert author.deployments() == everything
+
+    token = "ghs_0123456789abcdef"
+    with github_api(REPOSITORY, token) as github:
+        github.pulls = [pull_request("fix/closed", FORK) for _ in range(100)] + [pull_request("fix/open")]
+        job = {"event_name": "schedule", "api_url": github.url, "token": token}
+        refused = author.run({"sweep": "true"}, **{**job, "token": "ghs_expired"})
+
+        assert refused.code == 1
+        (annotation,) = refused.annotations
+        assert annotation["title"] == "cannot read the open pull requests, so no preview was removed"
+        assert "pull-requests: read" in annotation["message"]
+        assert author.deployments() == everything
+
+        swept = author.run({"sweep": "true"}, **job)
+
+        assert swept.code == 0
+        assert author.deployments() == {"local", "local-fix-open"}
+        assert len(author.digests() - real) == 1
+        assert token not in swept.log
+
+        github.pulls = []
+        # In a job that has checked nothing out.
+        inputs = {"env": "local", "workflow_path": "workflow", "prefect_workflow_register_token": author.platform.key}
+        action = author.platform.folder / "register_action"
+        event = {"repository": REPOSITORY, **job}
+        last = run_action(action, {**inputs, "sweep": "true"}, tmp_path, author.machine, event)
+
+        assert last.code == 0, last.log
+        assert author.deployments() == {"local"}
+        assert author.digests() == real
 
 
 @pytest.mark.parametrize(
