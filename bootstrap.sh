@@ -9,9 +9,11 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # Debian leaves these out of a user's PATH
 
-# agent/Dockerfile builds on the same name, so the image is the same one wherever it came from.
-readonly BASE_IMAGE=python:3.11-slim-bookworm
-readonly BASE_SUITE=bookworm
+# The base image has the same name wherever it came from; only one from a registry has the digest.
+readonly BASE_FILE=agent/base_image/Dockerfile
+BASE_IMAGE=$(sed -n 's/^FROM \([^@]*\)@sha256:.*/\1/p' "$BASE_FILE")
+BASE_DIGEST=$(sed -n 's/^FROM [^@]*@\(sha256:[0-9a-f]*\)$/\1/p' "$BASE_FILE")
+readonly BASE_IMAGE BASE_DIGEST BASE_SUITE=${BASE_IMAGE##*-}
 
 readonly TERRAFORM_MINIMUM=1.10 # the S3 backend locks without a DynamoDB table since then
 readonly TERRAFORM_RELEASE=1.11.4
@@ -378,18 +380,30 @@ give_access() {
 # --- base image -----------------------------------------------------------------------------------
 
 image_ready() {
-    local image size
+    local image size digest=${BASE_DIGEST:0:19}
+    found="$BASE_FILE names no image with a digest"
+    [ -n "$BASE_IMAGE" ] && [ -n "$BASE_DIGEST" ] || return
     found="$BASE_IMAGE is not there"
     image=$(api GET "/images/$BASE_IMAGE/json" --max-time 10) || return
     size=$(grep --only-matching --max-count=1 '"Size":[0-9]*' <<<"$image")
     found="$BASE_IMAGE, $(human "${size#*:}")"
-    ! grep --quiet 'dataflow.bootstrap' <<<"$image" || found+=', built from Debian packages'
+    if grep --quiet 'dataflow.bootstrap' <<<"$image"; then
+        found+=", built locally from Debian packages, not $digest: no registry could be reached"
+    elif grep --quiet "$BASE_DIGEST" <<<"$image"; then
+        found+=", $digest"
+    else
+        found="$BASE_IMAGE is not $digest"
+        return 1
+    fi
 }
 
 image_make() {
-    doing "pulling $BASE_IMAGE"
-    # The answer is a stream of progress; whether it worked is seen by looking again.
-    api POST "/images/create?fromImage=${BASE_IMAGE%:*}&tag=${BASE_IMAGE#*:}" --max-time 120 || true
+    [ -n "$BASE_IMAGE" ] && [ -n "$BASE_DIGEST" ] || give_up "$BASE_FILE names no image with a digest" \
+        "git checkout $BASE_FILE"
+    doing "pulling $BASE_IMAGE@$BASE_DIGEST"
+    # The answer is a stream of progress; whether it worked is seen by looking again. A pulled digest has no tag.
+    api POST "/images/create?fromImage=${BASE_IMAGE%:*}&tag=$BASE_DIGEST" --max-time 120 || true
+    api POST "/images/${BASE_IMAGE%:*}@$BASE_DIGEST/tag?repo=${BASE_IMAGE%:*}&tag=${BASE_IMAGE##*:}" || true
     image_ready && return
     may_install || give_up "$BASE_IMAGE cannot be pulled" \
         "let the Docker engine reach its registry, or build the image: $AS_ROOT"
@@ -427,7 +441,7 @@ build_image() {
 }
 
 import_image() { # TAR ARCHIVE
-    local change query="fromSrc=-&repo=${BASE_IMAGE%:*}&tag=${BASE_IMAGE#*:}"
+    local change query="fromSrc=-&repo=${BASE_IMAGE%:*}&tag=${BASE_IMAGE##*:}"
     for change in \
         'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
         'ENV LANG=C.UTF-8' \

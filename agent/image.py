@@ -4,7 +4,7 @@ from pathlib import Path
 
 from environments import progress
 from environments.settings import ROOT, Environment
-from infra import images
+from infra import base_image, images
 
 RUNS_INSIDE = (
     "__init__",
@@ -41,18 +41,31 @@ FILES = (
 
 
 def name(environment: Environment) -> images.Image:
-    """The image of this checkout's agent; its tag is a hash of the content, known before anything is built."""
-    return images.image_name(environment, environment.agent_name, images.tag_of(_content(), images.BASE_IMAGE))
+    """The image of this checkout's agent; its tag is a hash of the content, known before anything is built.
+
+    The digest of the base image counts as content, so that an update of the base image makes another agent image.
+    """
+    tag = images.tag_of(_content(), base_image.pinned().pinned)
+    return images.image_name(environment, environment.agent_name, tag)
 
 
 def build(environment: Environment) -> images.Image:
-    """Build the image unless the engine or ECR has it; gives its name."""
+    """Build the image unless the engine or ECR has it; gives its name.
+
+    The step's note says so when the base image is not the pinned one.
+    """
     image = name(environment)
     # In local, ECR may not be up yet, and its images come from this engine anyway.
     if not environment.is_local and images.find(environment, image):
         progress.note("already in ECR")
         return image
-    images.build(environment, image, _content(), "agent/Dockerfile", {"BASE_IMAGE": images.BASE_IMAGE})
+    if images.is_built(environment, image):
+        progress.note("unchanged")
+        return image
+    base = base_image.provide()
+    images.build(environment, image, _content(), "agent/Dockerfile", {"BASE_IMAGE": base.reference})
+    if base.deviation:
+        progress.note(f"built; {base.deviation}")
     return image
 
 

@@ -20,13 +20,15 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from infra import base_image
+
 ROOT = Path(__file__).resolve().parent.parent
 INVOKE = [sys.executable, "-m", "invoke"]
 COMMAND_TIMEOUT_SECONDS = 400
 TEARDOWN_SECONDS = 120
 PORTS = range(20000, 30000)
 """Below those that the system gives to outgoing connections, which could take one before its server listens."""
-BASE_IMAGE = "python:3.11-slim-bookworm"
+BASE_IMAGE = base_image.pinned().name
 """What the agent's image is built on; it is on this machine."""
 COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
 """A platform's commands compile its modules once, as they do where nobody forbids it."""

@@ -9,7 +9,7 @@ from environments.errors import PlatformError
 from environments.prefect_api import check_prefect
 from environments.secrets import AGENT_TOKEN, WORKFLOW_TOKEN, is_set, prefect_key
 from environments.settings import Environment
-from infra import aws, encryption, images, state, terraform, terraform_process
+from infra import aws, base_image, encryption, state, terraform, terraform_process
 from infra.roles import role_name
 
 
@@ -91,15 +91,13 @@ def _no_drift(environment: Environment, image_tag: str) -> str:
 
 
 def _base_image(_: Environment) -> str:
-    try:
-        local_stack.docker_client().images.get(images.BASE_IMAGE)
-    except local_stack.docker_errors().ImageNotFound as error:
+    base = base_image.pinned()
+    there = base_image.local()
+    if there is None:
         raise PlatformError(
-            f"the base image {images.BASE_IMAGE} is missing",
-            "the agent's image is built on it",
-            "./bootstrap.sh brings it",
-        ) from error
-    return images.BASE_IMAGE
+            f"the base image {base.pinned} is missing", "the agent's image is built on it", "./bootstrap.sh brings it"
+        )
+    return there.deviation or base.pinned
 
 
 def _key(environment: Environment) -> str:

@@ -22,8 +22,6 @@ from environments.local_stack import docker_client, docker_errors
 from environments.settings import Environment
 from infra.aws import client
 
-BASE_IMAGE = "python:3.11-slim-bookworm"
-"""What the agent is built on; bootstrap.sh brings it."""
 TAG_LENGTH = 16
 FOREIGN = re.compile("exec format error|no matching manifest|does not match the specified platform", re.IGNORECASE)
 """What engines say that lack the emulation of another processor, or an image for it."""
@@ -105,6 +103,15 @@ def find(environment: Environment, image: Image) -> Image | None:
     return dataclasses.replace(image, digest=details[0]["imageDigest"]) if details else None
 
 
+def is_built(environment: Environment, image: Image) -> bool:
+    """Whether the Docker engine has an image."""
+    try:
+        docker_client().images.get(engine_name(environment, image.uri))
+    except docker_errors().ImageNotFound:
+        return False
+    return True
+
+
 def build(
     environment: Environment,
     image: Image,
@@ -112,7 +119,7 @@ def build(
     dockerfile: str,
     arguments: Mapping[str, str] | None = None,
 ) -> None:
-    """Build an image with the Docker engine unless it has it.
+    """Build an image with the Docker engine.
 
     Args:
         environment: whose image.
@@ -126,12 +133,6 @@ def build(
         PlatformError: the image is for another processor, and this engine can't build for that.
     """
     engine, name = docker_client(), engine_name(environment, image.uri)
-    try:
-        engine.images.get(name)
-        progress.note("unchanged")
-        return
-    except docker_errors().ImageNotFound:
-        pass
     try:
         _follow_build(
             name,

@@ -88,6 +88,9 @@ def build(environment: Environment, workflow: Workflow, project: Project, made_f
     if made_from.image.digest:
         progress.note("already in ECR")
         return made_from.image
+    if images.is_built(environment, made_from.image):
+        progress.note("unchanged")
+        return made_from.image
     base = _base(project, made_from.files)
     arguments = {"BASE_IMAGE": images.fetch(environment, base)} if base else {}
     try:

@@ -1,11 +1,14 @@
 import re
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent import image
+from environments import progress
 from environments.settings import ROOT, Environment
-from infra import images
+from infra import base_image, images
 
 
 def test_tag_is_known_before_anything_is_built_and_stays(environment: Environment) -> None:
@@ -66,6 +69,68 @@ def test_change_of_any_part_changes_the_tag(
     assert image.name(environment).tag != before
 
 
-def test_base_image_is_the_one_that_bootstrap_brings() -> None:
-    assert f"BASE_IMAGE={images.BASE_IMAGE}\n" in (ROOT / "bootstrap.sh").read_text()
-    assert f"ARG BASE_IMAGE={images.BASE_IMAGE}\n" in (ROOT / "agent" / "Dockerfile").read_text()
+def test_another_digest_of_the_base_image_makes_another_image(
+    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, base = image.name(environment).tag, base_image.pinned()
+    updated = tmp_path / "Dockerfile"
+    updated.write_text(base_image.FILE.read_text().replace(base.digest, "sha256:" + "0" * 64))
+    monkeypatch.setattr(base_image, "FILE", updated)
+
+    assert image.name(environment).tag != before
+
+
+def test_base_image_is_named_in_one_file_only() -> None:
+    name, digest = base_image.pinned().name, base_image.pinned().digest
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    files = {file: ROOT / file for file in listed.split("\0") if file and (ROOT / file).is_file()}
+    naming = {
+        file for file, path in files.items() if path.stat().st_size < 10**6 and digest.encode() in path.read_bytes()
+    }
+
+    assert naming == {base_image.FILE.relative_to(ROOT).as_posix()}
+    assert [
+        file for file in ("bootstrap.sh", "agent/Dockerfile", "infra/images.py") if name in files[file].read_text()
+    ] == []
+
+
+class Engine:
+    """A Docker engine that has only the base image, and notes what is built."""
+
+    def __init__(self) -> None:
+        from docker.errors import ImageNotFound
+
+        self.arguments: list[dict[str, str]] = []
+        engine = self
+
+        class Images:
+            def get(self, name: str) -> Any:
+                if engine.arguments:
+                    return type("Image", (), {"attrs": {"Size": 1_000_000}})()
+                raise ImageNotFound(name)
+
+        self.images, self.api = Images(), self
+
+    def build(self, buildargs: dict[str, str], **_: Any) -> list[dict[str, Any]]:
+        self.arguments.append(buildargs)
+        return []
+
+
+@pytest.mark.parametrize(
+    ("base", "note"),
+    [
+        (base_image.Local("python:3@sha256:0"), "built, 1 MB with its base"),
+        (base_image.Local("python:3", "python:3 is built locally"), "built; python:3 is built locally"),
+    ],
+)
+def test_image_is_built_on_the_base_that_there_is_and_the_output_says_which(
+    local: Environment, monkeypatch: pytest.MonkeyPatch, base: base_image.Local, note: str
+) -> None:
+    engine, notes = Engine(), list[str]()
+    monkeypatch.setattr(images, "docker_client", lambda: engine)
+    monkeypatch.setattr(base_image, "provide", lambda: base)
+    monkeypatch.setattr(progress, "note", notes.append)
+
+    assert image.build(local) == image.build(local) == image.name(local)
+    assert engine.arguments == [{"BASE_IMAGE": base.reference}]
+    assert notes[-2:] == [note, "unchanged"]

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from environments.errors import PlatformError
-from infra.images import BASE_IMAGE
+from infra import base_image
 from register_action.requirement import PYTHON, Place, check_line, logical_lines
 
 PLACE = Place("requirements.txt", 4)
@@ -17,7 +17,7 @@ def _refused(line: str) -> PlatformError:
 
 
 def test_python_is_that_of_the_image() -> None:
-    assert BASE_IMAGE.startswith(f"python:{PYTHON}-")
+    assert base_image.pinned().name.startswith(f"python:{PYTHON}-")
 
 
 @pytest.mark.parametrize(
