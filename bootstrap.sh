@@ -387,10 +387,10 @@ image_ready() {
     image=$(api GET "/images/$BASE_IMAGE/json" --max-time 10) || return
     size=$(grep --only-matching --max-count=1 '"Size":[0-9]*' <<<"$image")
     found="$BASE_IMAGE, $(human "${size#*:}")"
-    if grep --quiet 'dataflow.bootstrap' <<<"$image"; then
-        found+=", built locally from Debian packages, not $digest: no registry could be reached"
-    elif grep --quiet "$BASE_DIGEST" <<<"$image"; then
+    if grep --quiet "$BASE_DIGEST" <<<"$image"; then
         found+=", $digest"
+    elif grep --quiet 'dataflow.bootstrap' <<<"$image"; then
+        found+=", built locally from Debian packages, not $digest: no registry could be reached"
     else
         found="$BASE_IMAGE is not $digest"
         return 1

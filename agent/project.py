@@ -61,13 +61,17 @@ def ensure(environment: Environment, outputs: Outputs, image: Image) -> str:
     return done
 
 
-def image_in_use(environment: Environment) -> str:
+def image_in_use(environment: Environment, patient: bool = True) -> str:
     """The agent's image that workflows are built on; empty when the project names none.
+
+    Args:
+        environment: whose project.
+        patient: wait for a Prefect that is away.
 
     Raises:
         PlatformError: there is no project.
     """
-    return _image(_there(environment))
+    return _image(_there(environment, patient))
 
 
 def use_image(environment: Environment, image: Image) -> None:
@@ -77,17 +81,17 @@ def use_image(environment: Environment, image: Image) -> None:
         _update(environment, {"base_job_template": _with_image(pool["base_job_template"], image.pinned)})
 
 
-def _pool(environment: Environment) -> dict[str, Any]:
+def _pool(environment: Environment, patient: bool = True) -> dict[str, Any]:
     """The work pool as Prefect has it; empty when it is missing."""
     try:
-        pool: dict[str, Any] = prefect_rest.ask(environment, f"/work_pools/{environment.prefix}", patient=True)
+        pool: dict[str, Any] = prefect_rest.ask(environment, f"/work_pools/{environment.prefix}", patient=patient)
     except prefect_rest.NotThereError:
         return {}
     return pool
 
 
-def _there(environment: Environment) -> dict[str, Any]:
-    if pool := _pool(environment):
+def _there(environment: Environment, patient: bool = True) -> dict[str, Any]:
+    if pool := _pool(environment, patient):
         return pool
     raise PlatformError(
         f"Prefect at {environment.operator_prefect_api_url} has no project {environment.prefix}",

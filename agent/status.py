@@ -5,11 +5,12 @@ It reads names, not Terraform's state, changes nothing, and looks at everything 
 
 import dataclasses
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
-from agent import health, run_health, task_health
+from agent import health, project, run_health, task_health
 from environments import checking, local_stack
-from environments.checking import Check, Finding
+from environments.checking import Check, Finding, Hint
 from environments.errors import PlatformError
 from environments.prefect_rest import NotThereError
 from environments.settings import Environment
@@ -66,16 +67,22 @@ def look(environment: Environment, read: Callable[[Environment], tuple[Entries, 
     servers = _servers(environment) if environment.is_local else []
     if not all(server.ok for server in servers):
         return Seen(servers)
-    entries: list[Entries] = []
+    registered: Future[tuple[Entries, Entries]] = Future()
 
     def images(_: Environment) -> str:
-        entries.extend(read(environment))
-        return _workflow_images(environment, {each["name"]: each["image"] for each in entries[0]})
+        try:
+            registered.set_result(read(environment))
+        except BaseException as error:
+            registered.set_exception(error)
+            raise
+        return _workflow_images(environment, {each["name"]: each["image"] for each in registered.result()[0]})
 
-    parts = checking.run(
-        environment, [(name, _deployed(check)) for name, check in [*CHECKS, ("workflow images", images)]]
-    )
-    return Seen([*servers, *parts], *entries)
+    of_workflows: list[Check] = [
+        ("workflow images", images),
+        ("base images", lambda _: _base_images(environment, registered.result()[0])),
+    ]
+    parts = checking.run(environment, [(name, _deployed(check)) for name, check in [*CHECKS, *of_workflows]])
+    return Seen([*servers, *parts], *(() if registered.exception() else registered.result()))
 
 
 def _servers(environment: Environment) -> list[Finding]:
@@ -105,6 +112,22 @@ def _deployed(check: Callable[[Environment], str]) -> Callable[[Environment], st
             raise missing from error
 
     return checked
+
+
+def _base_images(environment: Environment, workflows: Entries) -> str:
+    """Whether workflows are built on the agent's image, and so have the fixes that its base image brought.
+
+    One that was registered before images named their base has none in its entry, and is built on an earlier one.
+    """
+    current = project.image_in_use(environment, patient=False)
+    ours = [each for each in workflows if each["workflow"] and each["base_image"] != ""]
+    if older := [each["name"] for each in ours if each["base_image"] != current]:
+        raise Hint(
+            f"{len(older)} of {len(ours)} built on another image than the agent's",
+            f"fixes of the base image and of the agent's packages have not reached: {', '.join(older)}",
+            f"register them again: invoke register --workflow-path FOLDER --env {environment.name}",
+        )
+    return f"{len(ours)} built on the agent's"
 
 
 def _workflow_images(environment: Environment, images: dict[str, str]) -> str:

@@ -17,9 +17,16 @@ from environments.settings import Environment
 Check = tuple[str, Callable[[Environment], str]]
 
 
+class Hint(PlatformError):
+    """What a check raises for something to do that keeps nothing from working: it is shown, and all is still well."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a check found: whether that is well, its state in a few words, and if it is not well why and what to do."""
+    """What a check found: whether that is well, its state in a few words, and if it is not well why and what to do.
+
+    A hint is well and says why and what to do, too.
+    """
 
     name: str
     ok: bool
@@ -50,8 +57,13 @@ def problems(findings: Sequence[Finding]) -> list[PlatformError]:
 
 
 def show(findings: Sequence[Finding]) -> int:
-    """Print every finding and what to do about each that is wrong; gives 0 when all is well, else 1."""
-    console.table([("ok" if finding.ok else "WRONG", finding.name, finding.state) for finding in findings])
+    """Print every finding and what to do about each that is wrong or a hint; gives 0 when all is well, else 1."""
+    words = {finding: ("hint" if finding.todo else "ok") if finding.ok else "WRONG" for finding in findings}
+    console.table([(words[finding], finding.name, finding.state) for finding in findings])
+    for finding in findings:
+        if words[finding] == "hint":
+            console.say()
+            console.say_hint(finding.problem)
     wrong = problems(findings)
     for problem in wrong:
         console.say()
@@ -62,6 +74,8 @@ def show(findings: Sequence[Finding]) -> int:
 def _run(environment: Environment, name: str, look: Callable[[Environment], str], finding: Future[Finding]) -> None:
     try:
         finding.set_result(Finding(name, True, look(environment)))
+    except Hint as hint:
+        finding.set_result(Finding(name, True, hint.what, hint.why, hint.todo))
     except Exception as error:
         problem = console.explained(error)
         finding.set_result(Finding(name, False, problem.what, problem.why, problem.todo))

@@ -135,8 +135,17 @@ def report(error: BaseException) -> int:
 
 def say_problem(problem: PlatformError, stderr: bool = False) -> None:
     """Print what happened, why, and what to do next."""
-    out = _console(stderr)
-    out.print(f"✗ {one_line(problem.what)}", style="bold red", markup=False)
+    _say_problem(_console(stderr), problem, "✗", "bold red")
+
+
+def say_hint(hint: PlatformError) -> None:
+    """Print what could be better, why, and what to do; nothing is wrong."""
+    if not is_quiet():
+        _say_problem(current(), hint, "!", "bold yellow")
+
+
+def _say_problem(out: Any, problem: PlatformError, mark: str, style: str) -> None:
+    out.print(f"{mark} {one_line(problem.what)}", style=style, markup=False)
     for line in problem.why.splitlines():
         out.print(f"  {printable(line)}", markup=False)
     if problem.todo:

@@ -14,6 +14,7 @@ from register_action.overview import schedule_text
 from register_action.parameters import fitted, unknown
 from register_action.prefect_yaml import Declared
 from register_action.registered import (
+    BASE,
     DECLARED,
     DESCRIBED,
     ORIGIN,
@@ -136,11 +137,12 @@ def plan(
         each for each in project.existing if each.label(WORKFLOW) == workflow.name and each.preview == workflow.preview
     ]
     by_name = {each.name: each for each in mine}
+    base = workflow_image.base_image(workflow, project)
     changes, problems = [], []
     for entry in workflow.entries:
         flow = described[entry.flow.entrypoint]
         existing = by_name.pop(f"{flow.name}/{entry.name}", None)
-        told = payload(environment, workflow, entry, flow, image, existing)
+        told = payload(environment, workflow, entry, flow, image, base, existing)
         line = entry.declared.line if entry.declared else 0
         problems += [(line, problem) for problem in _parameter_problems(entry, flow, told)]
         action = "create" if existing is None else "update" if differs(told, existing) else "keep"
@@ -195,9 +197,10 @@ def payload(
     entry: Entry,
     flow: DescribedFlow,
     image: Image,
+    base: str,
     existing: Registered | None,
 ) -> dict[str, Any]:
-    """What Prefect is told of a deployment.
+    """What Prefect is told of a deployment, whose image is built on the agent's image `base`, if that is not empty.
 
     What no prefect.yaml says, and none has said before, stays as the Prefect page has it: parameters, schedules and
     concurrency limit. Whether a schedule is on, the work queue, and whether the deployment is paused stay as they are
@@ -210,6 +213,7 @@ def payload(
         PREVIEW: workflow.preview,
         DECLARED: "prefect.yaml" if declared else "",
         DESCRIBED: "prefect.yaml" if declared and declared.description else "",
+        BASE: base,
     }
     kind = ["preview"] if workflow.preview else []
     tags = [environment.name, workflow.name, *kind, *(declared.tags if declared else ())]

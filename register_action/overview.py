@@ -11,7 +11,7 @@ from typing import Any
 from environments import console
 from environments.prefect_rest import ask, ask_all, of_project
 from environments.settings import Environment
-from register_action.registered import PREVIEW, WORKFLOW
+from register_action.registered import BASE, PREVIEW, WORKFLOW
 
 SHORT = 12
 NEWEST = 50
@@ -60,6 +60,7 @@ def _workflow(name: str, deployment: dict[str, Any], last: dict[str, Any] | None
         "workflow": str(labels.get(WORKFLOW, "")),
         "version": deployment["version"] or "",
         "image": str((deployment["job_variables"] or {}).get("image", "")),
+        "base_image": labels.get(BASE),
         "schedule": ", ".join(schedule_text(schedule) for schedule in deployment["schedules"]),
         "last_run": f"{last['state_name']} {started}" if last else "never",
         "state": "paused" if deployment["paused"] else "preview" if labels.get(PREVIEW) else "registered",

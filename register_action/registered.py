@@ -25,6 +25,8 @@ PAGE = 200
 UNPROCESSABLE = 422
 WORKFLOW, ORIGIN, PREVIEW, DECLARED, DESCRIBED = "workflow", "origin", "preview", "declared_in", "described_in"
 """Labels: what a deployment belongs to, and the file that says its schedules and parameters, or its description."""
+BASE = "base_image"
+"""Label: the agent's image that the deployment's image is built on; empty when it is built on another one."""
 REMOVED = "removed"
 """Tag of a deployment whose flow is no longer in the folder; register paused it and would start it again."""
 

@@ -72,7 +72,7 @@ def content(environment: Environment, workflow: Workflow, project: Project) -> C
         files = {f"workflow/{name}": data for name, data in workflow.files.items() if name != "prefect.yaml"}
         files |= {f"packages/{name}": data for name, data in workflow.packages.extra.items()}
         files |= {"packages/requirements.txt": workflow.packages.requirements, "Dockerfile": DOCKERFILE.read_bytes()}
-    tag = images.tag_of(files, _base(project, files))
+    tag = images.tag_of(files, base_image(workflow, project))
     image = images.image_name(environment, repository_name(environment, workflow.name), tag)
     there = images.find(environment, image)
     progress.note(f"{image.repository}:{image.tag}, " + ("already in ECR" if there else "new"))
@@ -91,7 +91,7 @@ def build(environment: Environment, workflow: Workflow, project: Project, made_f
     if images.is_built(environment, made_from.image):
         progress.note("unchanged")
         return made_from.image
-    base = _base(project, made_from.files)
+    base = base_image(workflow, project)
     arguments = {"BASE_IMAGE": images.fetch(environment, base)} if base else {}
     try:
         images.build(environment, made_from.image, made_from.files, "Dockerfile", arguments)
@@ -100,9 +100,10 @@ def build(environment: Environment, workflow: Workflow, project: Project, made_f
     return made_from.image
 
 
-def _base(project: Project, files: dict[str, bytes]) -> str:
-    """The platform's image if the Dockerfile asks for it, else empty."""
-    return project.base_image if b"BASE_IMAGE" in files["Dockerfile"] else ""
+def base_image(workflow: Workflow, project: Project) -> str:
+    """The agent's image if the workflow is built on it, else empty: an author's Dockerfile need not ask for it."""
+    authors = workflow.files.get(AUTHORS_DOCKERFILE)
+    return project.base_image if authors is None or b"BASE_IMAGE" in authors else ""
 
 
 def push(environment: Environment, image: Image) -> Image:

@@ -13,12 +13,15 @@ from environments.errors import PlatformError
 from environments.prefect_rest import NotThereError
 from environments.settings import Environment
 
+CURRENT = "agent@new"
+
 
 @pytest.fixture
 def have(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Environment], str]], None]:
-    """Put one check, called `part`, in place of the real ones."""
+    """Put one check, called `part`, in place of the real ones; the agent's image is `agent@new`."""
     monkeypatch.setattr(status.checks, "account", lambda _: None)
     monkeypatch.setattr(status.aws_health, "missing_images", lambda _, images: [i for i in images if "gone" in i])
+    monkeypatch.setattr(status.project, "image_in_use", lambda _, patient: pytest.fail("waits") if patient else CURRENT)
 
     def put(check: Callable[[Environment], str]) -> None:
         checks: list[Check] = [("part", check)]
@@ -40,7 +43,11 @@ def _aws_error(code: str) -> ClientError:
 
 def _workflows(**images: str) -> Callable[[Environment], tuple[status.Entries, status.Entries]]:
     """Reads the registered workflows, by name with their images, and no runs."""
-    return lambda _: ([{"name": f"{name}/dev", "image": image} for name, image in images.items()], [])
+    return lambda _: ([_workflow(f"{name}/dev", image) for name, image in images.items()], [])
+
+
+def _workflow(name: str, image: str = "etl@there", base: str | None = CURRENT, workflow: str = "etl") -> dict[str, Any]:
+    return {"name": name, "image": image, "base_image": base, "workflow": workflow}
 
 
 def _parts(environment: Environment) -> list[Finding]:
@@ -80,13 +87,33 @@ def test_what_a_check_says_is_told_in_full(environment: Environment, have: Calla
 def test_workflows_whose_image_is_gone_are_named(environment: Environment, have: Callable[..., None]) -> None:
     have(lambda _: "fine")
     all_there, some_gone = _workflows(etl="etl@there"), _workflows(sales="etl@gone", stock="etl@gone", etl="etl@there")
-    [_, fine], [_, wrong] = (status.look(environment, read).parts for read in (all_there, some_gone))
+    [_, fine, _], [_, wrong, _] = (status.look(environment, read).parts for read in (all_there, some_gone))
 
     assert (fine.name, fine.ok, fine.state) == ("workflow images", True, "1 in ECR")
     assert wrong.state == "1 not in ECR"
     assert "sales/dev, stock/dev" in wrong.why
     assert "etl/dev" not in wrong.why
     assert "invoke register" in wrong.todo
+
+
+def test_workflows_on_an_earlier_image_of_the_agent_are_named_and_all_is_still_well(
+    environment: Environment, have: Callable[..., None]
+) -> None:
+    have(lambda _: "fine")
+    workflows = [
+        _workflow("sales/dev"),
+        _workflow("tax/dev", base="agent@old"),
+        _workflow("stock/dev", base=None),
+        _workflow("own-dockerfile/dev", base=""),
+        _workflow("made-by-hand/dev", base=None, workflow=""),
+    ]
+    hint = status.look(environment, lambda _: (workflows, [])).parts[-1]
+    fine = status.look(environment, lambda _: ([workflows[0], *workflows[3:]], [])).parts[-1]
+
+    assert (hint.name, hint.ok, hint.state) == ("base images", True, "2 of 3 built on another image than the agent's")
+    assert hint.why.endswith(": tax/dev, stock/dev")
+    assert "invoke register" in hint.todo
+    assert fine == Finding("base images", True, "1 built on the agent's")
 
 
 def test_when_the_servers_of_local_are_down_nobody_is_asked(
@@ -105,10 +132,10 @@ def test_when_the_servers_of_local_are_down_nobody_is_asked(
 
 def test_workflows_and_runs_are_seen_with_the_parts(environment: Environment, have: Callable[..., None]) -> None:
     have(lambda _: "fine")
-    workflows, runs = [{"name": "etl/dev", "image": "etl@gone"}], [{"name": "brave-fox"}]
+    workflows, runs = [_workflow("etl/dev", "etl@gone")], [{"name": "brave-fox"}]
     seen = status.look(environment, lambda _: (workflows, runs))
 
-    assert [part.name for part in seen.parts] == ["part", "workflow images"]
+    assert [part.name for part in seen.parts] == ["part", "workflow images", "base images"]
     assert (seen.workflows, seen.runs) == (workflows, runs)
 
 
@@ -118,7 +145,10 @@ def test_prefect_that_is_away_is_told_and_the_other_parts_are_seen(
     have(lambda _: "fine")
     seen = status.look(environment, _raising(PlatformError("Prefect is out of reach")))
 
-    assert [(part.ok, part.state) for part in seen.parts] == [(True, "fine"), (False, "Prefect is out of reach")]
+    assert [(part.ok, part.state) for part in seen.parts] == [
+        (True, "fine"),
+        *[(False, "Prefect is out of reach")] * 2,
+    ]
     assert (seen.workflows, seen.runs) == ([], [])
 
 
@@ -166,13 +196,13 @@ RUN = _began(minutes=3)
 def test_exit_code_is_0_when_all_are_well(
     environment: Environment, capsys: pytest.CaptureFixture[str], as_json: bool, ok: bool, code: int
 ) -> None:
-    parts = [*PARTS, Finding("agent at Prefect", ok, "state", "why", "do this")]
+    parts = [*PARTS, Finding("agent at Prefect", ok, "state", "why", "" if ok else "do this")]
 
     assert summary.show_status(environment, status.Seen(parts, [WORKFLOW], [RUN]), as_json) == code
     printed = capsys.readouterr().out
     assert all(part.name in printed for part in parts)
     assert "sales" in printed
-    assert ("do this" in printed) is (as_json or not ok)
+    assert ("do this" in printed) is not ok
 
 
 def test_json_is_json_and_nothing_else(environment: Environment, capsys: pytest.CaptureFixture[str]) -> None:

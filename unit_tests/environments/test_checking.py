@@ -43,6 +43,17 @@ def test_check_that_hangs_does_not_keep_the_process_from_ending(environment: Env
     assert found.state == "True"
 
 
+def test_hint_is_well_and_says_what_to_do(environment: Environment, capsys: pytest.CaptureFixture[str]) -> None:
+    found = checking.run(environment, [("queue", _raises(checking.Hint("old", "built in May", "build it again")))])
+    code = checking.show(found)
+    printed = capsys.readouterr().out.splitlines()
+
+    assert found == [Finding("queue", True, "old", "built in May", "build it again")]
+    assert code == 0
+    assert printed[0].split() == ["hint", "queue", "old"]
+    assert [line.strip() for line in printed[2:]] == ["! old", "built in May", "→ build it again"]
+
+
 def test_nothing_to_check_finds_nothing(environment: Environment) -> None:
     assert checking.run(environment, []) == []
     assert checking.show([Finding("agent", True, "fine")]) == 0

@@ -15,6 +15,7 @@ from register_action.changes import Change
 from register_action.deployments import AT_ONCE, carry_out
 from register_action.workflow import Choice, choose
 from unit_tests.register_action.conftest import (
+    BASE_IMAGE,
     COMMIT,
     IMAGE,
     ORIGIN,
@@ -41,7 +42,10 @@ EVERYTHING = """deployments:
     schedules: [{cron: "0 6 * * *", timezone: Europe/Berlin, slug: morning}]
     work_pool: {job_variables: {cpu: 1024, memory: 4096, env: {MODE: fast}}}
 """
-LABELS = {"workflow": "etl", "origin": ORIGIN, "preview": "", "declared_in": "", "described_in": ""}
+LABELS = {
+    **{"workflow": "etl", "origin": ORIGIN, "preview": "", "declared_in": "", "described_in": ""},
+    "base_image": BASE_IMAGE.pinned,
+}
 PLAIN = {
     "name": "dev",
     "version": COMMIT,

@@ -57,7 +57,7 @@ def prefect(monkeypatch: pytest.MonkeyPatch) -> Prefect:
     monkeypatch.setattr(prefect_rest, "ask", fake.ask)
     monkeypatch.setattr(overview, "ask", fake.ask)
     schedules = [{"schedule": {"cron": "0 6 * * *", "timezone": "Europe/Berlin"}, "active": True}]
-    variables, labels = {"image": IMAGE.pinned}, {"workflow": "etl"}
+    variables, labels = {"image": IMAGE.pinned}, {"workflow": "etl", "base_image": "agent@sha256:0"}
     fake.add("tax/dev", paused=True)
     fake.add("sales/dev", version=COMMIT, labels=labels, schedules=schedules, job_variables=variables)
     fake.add("sales/dev-fix", labels={"preview": "fix", "workflow": "etl"})
@@ -75,11 +75,13 @@ def test_workflows_have_version_image_schedule_and_last_run(environment: Environ
         "workflow": "etl",
         "version": COMMIT,
         "image": IMAGE.pinned,
+        "base_image": "agent@sha256:0",
         "schedule": "0 6 * * * Europe/Berlin",
         "last_run": "Completed 2026-01-02 09:04 UTC",
         "state": "registered",
     }
     assert (preview["name"], preview["state"]) == ("sales/dev-fix", "preview")
+    assert preview["base_image"] is tax["base_image"] is None
     assert (tax["state"], tax["last_run"], tax["version"], tax["image"]) == ("paused", "never", "", "")
 
 

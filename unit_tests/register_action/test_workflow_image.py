@@ -297,3 +297,12 @@ def test_nothing_unused_asks_ecr_for_nothing(environment: Environment, monkeypat
     monkeypatch.setattr(images, "client", lambda *_: pytest.fail("nothing is to be asked"))
 
     assert workflow_image.delete_unused(environment, "sales", {f"{ECR}/dev_other@sha256:0"}) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "base"),
+    [({}, BASE), ({"Dockerfile": ON_BASE}, BASE), ({"Dockerfile": ON_OTHER}, "")],
+    ids=["ours", "authors-on-base", "authors-on-another"],
+)
+def test_base_image_is_the_agents_unless_the_authors_dockerfile_has_another(files: dict[str, bytes], base: str) -> None:
+    assert workflow_image.base_image(workflow(files), Project(BASE, ())) == base
