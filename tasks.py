@@ -73,7 +73,8 @@ def deploy(
             stored = run("Prefect key", key.store, environment, applied)
             made = run("Prefect project", project.ensure, environment, applied, pushed)
             rolled = run("Agent", rollout.roll_out, environment, applied, stored, after=(pushed, made))
-            run("Release", releases.accept, environment, rolled, pushed)
+            released = run("Release", releases.accept, environment, rolled, pushed)
+            run("Older images", releases.retire, environment, after=(released,))
     summary.show(environment, image.name(environment), run.steps, json)
 
 
@@ -346,6 +347,7 @@ def register(
             done = run("Deployments", deployments.register, environment, read, project, pushed, flows, prune)
             if preview:
                 run("Superseded images", removal.superseded, environment, read, done)
+            run("Older images", removal.retire, environment, read, content, after=(done,))
     if dry_run:
         foreseen = changes.foresee(environment, read.result, project.result, content.result.image, prune)
         report.show_plan(environment, read.result, content.result.image, foreseen, json)

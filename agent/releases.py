@@ -1,8 +1,8 @@
 """Releases of the agent: revisions of its task definition that came up, and the way back to the one before.
 
 What became of a revision is noted in a tag of it, where every machine and every pipeline finds it; Terraform leaves
-that tag alone (versions.tf). A revision without one never came up. Its image stays in ECR as long as it is among the
-newest `image_retention_count`, and its task definition until the environment is destroyed.
+that tag alone (versions.tf). A revision without one never came up. Its image stays in ECR as long as it is in use or
+among the newest `image_retention_count`, and its task definition until the environment is destroyed.
 """
 
 import dataclasses
@@ -140,6 +140,23 @@ def newer(environment: Environment, arn: str) -> str:
     return f"revision {rollout.revision_number(newest)} {_release(environment, newest).rollout or NOT_YET}"
 
 
+def retire(environment: Environment) -> list[str]:
+    """Delete the agent's old images; those of a revision that the service runs and the project's stay, however old."""
+    gone = images.retire(environment, environment.agent_name, lambda: _in_use(environment))
+    progress.note(f"{len(gone)} deleted")
+    return gone
+
+
+def _in_use(environment: Environment) -> set[str]:
+    """Digests of the images that the agent's service runs or may go back to, and that workflows are built on."""
+    service = rollout.describe(environment)
+    arns = {service["taskDefinition"], *(part["taskDefinition"] for part in service["deployments"])}
+    return {
+        images.version(project.image_in_use(environment)),
+        *(_release(environment, arn).image.digest for arn in arns),
+    }
+
+
 def _wanted(environment: Environment, running: Release, to: str) -> Release:
     """The revision that the user named, when the agent can be that."""
     known = {str(rollout.revision_number(arn)): arn for arn in _revisions(environment)}
@@ -154,7 +171,7 @@ def _wanted(environment: Environment, running: Release, to: str) -> Release:
     if not target.image.digest:
         raise PlatformError(
             f"the image of revision {to} is gone",
-            f"ECR keeps the newest {environment.image_retention_count}, {target.image.uri} is not among them",
+            f"the newest {environment.image_retention_count} are kept, {target.image.uri} is not among them",
             f"check out its commit and run invoke deploy --env {environment.name}",
         )
     return target

@@ -89,6 +89,8 @@ SELDOM: list[Call] = [
     ("deploy", "cloudwatch", "untag_resource", {"ResourceARN": ALARM, "TagKeys": ["x"]}),
     ("deploy", "ec2", "delete_tags", {"Resources": ["{vpc}"], "Tags": [{"Key": "x"}]}),
     ("deploy", "ecr", "untag_resource", {"resourceArn": AGENT_REPOSITORY, "tagKeys": ["x"]}),
+    ("deploy", "ecr", "delete_lifecycle_policy", {"repositoryName": "{p}_agent"}),
+    ("deploy", "ecr", "batch_delete_image", {"repositoryName": "{p}_agent", "imageIds": [{"imageTag": "x"}]}),
     ("deploy", "ecr", "put_image_tag_mutability", {"repositoryName": "{p}_agent", "imageTagMutability": "IMMUTABLE"}),
     (
         "deploy",
@@ -137,6 +139,7 @@ SELDOM: list[Call] = [
     ("deploy", "sqs", "untag_queue", {"QueueUrl": QUEUE_URL, "TagKeys": ["x"]}),
     ("plan", "ecs", "list_tags_for_resource", {"resourceArn": CLUSTER}),
     ("plan", "s3", "get_bucket_versioning", {"Bucket": BUCKET}),
+    ("register", "ecr", "delete_lifecycle_policy", {"repositoryName": "{e}_sample_workflow"}),
     ("register", "ecr", "get_download_url_for_layer", {"repositoryName": "{e}_sample_workflow", "layerDigest": LAYER}),
     ("agent", "ecs", "stop_task", {"cluster": "{p}_workflows", "task": "0" * 32}),
     (

@@ -45,8 +45,7 @@ STACKS: dict[str, tuple[Item, ...]] = {
 }
 UNPRICED = {
     "a property of something else": (
-        *("aws_ecr_lifecycle_policy", "aws_ecs_cluster_capacity_providers", "aws_ecs_task_definition"),
-        "aws_cloudwatch_log_metric_filter",
+        *("aws_ecs_cluster_capacity_providers", "aws_ecs_task_definition", "aws_cloudwatch_log_metric_filter"),
         *("aws_sqs_queue_policy", "aws_sqs_queue_redrive_allow_policy", "aws_sqs_queue_redrive_policy"),
     ),
     "billed by use, above": ("aws_cloudwatch_log_group", "aws_ecr_repository"),

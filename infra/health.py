@@ -1,11 +1,10 @@
 """Checks of what is on AWS beside the agent: queues, alarms, images, Terraform's lock."""
 
 from collections import defaultdict
-from typing import Any
 
 from environments.errors import PlatformError
 from environments.settings import Environment
-from infra import state
+from infra import images, state
 from infra.aws import client
 from infra.terraform_errors import lock_held
 
@@ -91,11 +90,6 @@ def _parts(name: str) -> tuple[str, str, str]:
 
 def _versions(environment: Environment, repository: str) -> set[str]:
     """Digests and tags that a repository has, with the sign that stands before them; none when it is gone."""
-    ecr = client(environment, "ecr")
-    try:
-        pages = ecr.get_paginator("describe_images").paginate(repositoryName=repository)
-        details: list[dict[str, Any]] = [image for page in pages for image in page["imageDetails"]]
-    except ecr.exceptions.RepositoryNotFoundException:
-        return set()
-    digests = {f"@{image['imageDigest']}" for image in details}
-    return digests | {f":{tag}" for image in details for tag in image.get("imageTags", [])}
+    there = images.details(environment, repository)
+    digests = {f"@{image['imageDigest']}" for image in there}
+    return digests | {f":{tag}" for image in there for tag in image.get("imageTags", [])}

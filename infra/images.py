@@ -12,7 +12,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +296,51 @@ def delete(environment: Environment, repository: str, digests: list[str]) -> lis
     return list(dict.fromkeys(gone))
 
 
+def details(environment: Environment, repository: str) -> list[dict[str, Any]]:
+    """What ECR tells of the images of a repository; nothing when it is gone."""
+    ecr = client(environment, "ecr")
+    try:
+        pages = ecr.get_paginator("describe_images").paginate(repositoryName=repository)
+        return [image for page in pages for image in page["imageDetails"]]
+    except ecr.exceptions.RepositoryNotFoundException:
+        return []
+
+
+def retire(environment: Environment, repository: str, used: Callable[[], set[str]]) -> list[str]:
+    """Delete the images that nothing uses and that are not among the newest `image_retention_count`.
+
+    Args:
+        environment: whose images.
+        repository: its name in ECR.
+        used: gives digests and tags in use, however old they are; it is not called while there are few images.
+
+    Returns:
+        The digests that were deleted.
+    """
+    there = details(environment, repository)
+    if len(there) <= environment.image_retention_count:
+        return []
+    return delete(environment, repository, outdated(there, used(), environment.image_retention_count))
+
+
+def outdated(there: list[dict[str, Any]], used: set[str], count: int) -> list[str]:
+    """Digests of the images that are neither in use nor among the newest, the oldest first.
+
+    Args:
+        there: all images of a repository, as ECR describes them.
+        used: digests and tags in use.
+        count: how many of the newest images are kept.
+    """
+    newest_first = sorted(there, key=lambda image: image["imagePushedAt"], reverse=True)
+    old = {image["imageDigest"]: image.get("imageTags", []) for image in newest_first[count:]}
+    return [digest for digest, tags in reversed(old.items()) if not used & {digest, *tags}]
+
+
+def version(uri: str) -> str:
+    """The digest or the tag of an image that is named by its URI."""
+    return uri.rpartition("@" if "@" in uri else ":")[2]
+
+
 def delete_repository(environment: Environment, repository: str) -> bool:
     """Delete a repository with all its images; False when there was none."""
     ecr = client(environment, "ecr")
@@ -307,17 +352,18 @@ def delete_repository(environment: Environment, repository: str) -> bool:
 
 
 def ensure_repository(environment: Environment, repository: str) -> None:
-    """Make an ECR repository if it is missing: immutable tags, encrypted, scanned on push, only so many images kept.
+    """Make an ECR repository if it is missing: immutable tags, encrypted, scanned on push.
 
-    A lifecycle policy of another kind than ours is somebody's choice and stays.
+    It has no lifecycle policy, because that selects images by tag and age and can't tell which of them are in use:
+    `retire` does. One that an earlier release of this platform has set is removed, any other is somebody's choice and
+    stays. https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html
     """
-    ecr, lifecycle = client(environment, "ecr"), _lifecycle(environment.image_retention_count)
-    if repository_exists(environment, repository) or not _create_repository(environment, repository):
-        with contextlib.suppress(ecr.exceptions.LifecyclePolicyNotFoundException):
-            there = json.loads(ecr.get_lifecycle_policy(repositoryName=repository)["lifecyclePolicyText"])
-            if there == lifecycle or not _is_ours(there):
-                return
-    ecr.put_lifecycle_policy(repositoryName=repository, lifecyclePolicyText=json.dumps(lifecycle))
+    if not repository_exists(environment, repository) and _create_repository(environment, repository):
+        return
+    ecr = client(environment, "ecr")
+    with contextlib.suppress(ecr.exceptions.LifecyclePolicyNotFoundException):
+        if _is_by_count(json.loads(ecr.get_lifecycle_policy(repositoryName=repository)["lifecyclePolicyText"])):
+            ecr.delete_lifecycle_policy(repositoryName=repository)
 
 
 def _create_repository(environment: Environment, repository: str) -> bool:
@@ -344,14 +390,9 @@ def _create_repository(environment: Environment, repository: str) -> bool:
     return True
 
 
-def _lifecycle(count: int) -> dict[str, Any]:
+def _is_by_count(lifecycle: dict[str, Any]) -> bool:
+    """Whether a lifecycle policy is that of earlier releases, which expired the oldest images, used or not."""
+    rules = [(rule.get("description"), rule["selection"]) for rule in lifecycle["rules"]]
+    count = rules[0][1].get("countNumber") if rules else None
     selection = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": count}
-    description = f"Keep the last {count} images"
-    action = {"type": "expire"}
-    return {"rules": [{"rulePriority": 1, "description": description, "selection": selection, "action": action}]}
-
-
-def _is_ours(lifecycle: dict[str, Any]) -> bool:
-    """Whether only the count of our lifecycle policy differs, which is a setting."""
-    counts = [rule["selection"].get("countNumber", 0) for rule in lifecycle["rules"]]
-    return len(counts) == 1 and lifecycle == _lifecycle(counts[0])
+    return rules == [(f"Keep the last {count} images", selection)]

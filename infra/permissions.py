@@ -187,7 +187,9 @@ def _network(environment: Environment) -> list[Document]:
 def _containers(environment: Environment) -> list[Document]:
     name = _Names(environment)
     clusters = f"CreateCluster DeleteCluster PutClusterCapacityProviders UpdateCluster UpdateClusterSettings {TAG}"
-    settings = "DeleteLifecyclePolicy PutImageScanningConfiguration PutImageTagMutability PutLifecyclePolicy"
+    # A lifecycle policy is what earlier releases of this platform made: it is only removed.
+    settings = "DeleteLifecyclePolicy PutImageScanningConfiguration PutImageTagMutability"
+    changes = "BatchDeleteImage CreateRepository DeleteRepository"
     of_register = {"aws:ResourceTag/environment": environment.name, "aws:ResourceTag/managed_by": "register"}
     return [
         _allow("Clusters", "ecs", clusters, name.clusters),
@@ -198,7 +200,7 @@ def _containers(environment: Environment) -> list[Document]:
         # AWS evaluates it on "*" unless the request names a container instance, and Fargate has none.
         _allow("FindTasks", "ecs", "ListTasks", "*", ArnLike={"ecs:cluster": name.clusters}),
         _allow("Login", "ecr", "GetAuthorizationToken", "*"),
-        _allow("Images", "ecr", f"CreateRepository DeleteRepository {settings} {PUSH} {TAG}", name.agent_images),
+        _allow("Images", "ecr", f"{changes} {settings} {PUSH} {TAG}", name.agent_images),
         _allow("FindRepositories", "ecr", "DescribeRepositories ListTagsForResource", name.every_repository),
         # Without a condition: a repository that is gone has no tags.
         _allow("FindImages", "ecr", "DescribeImages", name.images),
@@ -275,7 +277,8 @@ def _register(environment: Environment) -> list[Document]:
     made_ours = {f"aws:RequestTag/{key}": value for key, value in tags.items()}
     ours = {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
     untagged = {"aws:ResourceTag/managed_by": "true"}
-    images = f"BatchDeleteImage DeleteRepository GetDownloadUrlForLayer GetLifecyclePolicy PutLifecyclePolicy {PUSH}"
+    lifecycle = "DeleteLifecyclePolicy GetLifecyclePolicy"
+    images = f"BatchDeleteImage DeleteRepository GetDownloadUrlForLayer {lifecycle} {PUSH}"
     return [
         _allow("Login", "ecr", "GetAuthorizationToken", "*"),
         _allow("BuildOnTheAgentsImage", "ecr", PULL, name.agent_images),

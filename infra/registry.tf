@@ -1,4 +1,5 @@
-# The agent's images. Repositories of workflows are made by `invoke register`.
+# The agent's images. Repositories of workflows are made by `invoke register`. There is no lifecycle policy: it would know
+# the age of images but not which of them run. `invoke deploy` deletes those that are old and not in use.
 
 resource "aws_ecr_repository" "agent" {
   name                 = "${local.prefix}_agent"
@@ -18,18 +19,4 @@ resource "aws_ecr_repository" "agent" {
   image_scanning_configuration {
     scan_on_push = true
   }
-}
-
-# How far `invoke rollback` can go back: a revision whose image is gone can't start.
-resource "aws_ecr_lifecycle_policy" "agent" {
-  repository = aws_ecr_repository.agent.name
-
-  policy = jsonencode({
-    rules = [{
-      rulePriority = 1
-      description  = "Keep the last ${var.image_retention_count} images"
-      selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = var.image_retention_count }
-      action       = { type = "expire" }
-    }]
-  })
 }

@@ -307,7 +307,7 @@ variable "container_insights" {
 }
 
 variable "image_retention_count" {
-  description = "How many images each ECR repository keeps, the agent's and those of workflows; what a deployment runs must be among them."
+  description = "How many of the newest images each ECR repository keeps, the agent's and those of workflows; images in use are kept however old they are."
   type        = number
   default     = 100
 

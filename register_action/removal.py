@@ -14,6 +14,7 @@ from register_action.changes import Change
 from register_action.deployments import AT_ONCE
 from register_action.registered import ORIGIN, WORKFLOW, Registered
 from register_action.workflow import Workflow
+from register_action.workflow_image import Content
 
 
 def find(environment: Environment, name: str, origin: str, branch: str, previews_only: bool) -> list[Registered]:
@@ -108,10 +109,32 @@ def superseded(environment: Environment, workflow: Workflow, changes: list[Chang
     return deleted
 
 
+def retire(environment: Environment, workflow: Workflow, content: Content) -> list[str]:
+    """Delete the workflow's old images that no deployment runs, once a new one has been pushed.
+
+    Args:
+        environment: whose.
+        workflow: whose images.
+        content: of the image before it was pushed: if ECR had it already, there is no image more than before.
+    """
+    if content.image.digest:
+        progress.note("no new image")
+        return []
+
+    gone = images.retire(
+        environment, content.image.repository, lambda: {images.version(uri) for uri in _in_use(environment)}
+    )
+    progress.note(f"{len(gone)} deleted")
+    return gone
+
+
 def _delete_unused(environment: Environment, name: str, candidates: set[str]) -> list[str]:
     if not candidates - {""}:
         return []
+    return workflow_image.delete_unused(environment, name, candidates - _in_use(environment))
+
+
+def _in_use(environment: Environment) -> set[str]:
+    """Images that deployments run. Of all workflows: tags can be changed, and deployments copied, at Prefect's page."""
     with prefect_client(environment, REGISTER_TOKEN) as client:
-        # Of all workflows: tags can be changed, and deployments copied, at the Prefect page.
-        used = {each.image for each in registered.read(client, environment)}
-    return workflow_image.delete_unused(environment, name, candidates - used)
+        return {each.image for each in registered.read(client, environment)}

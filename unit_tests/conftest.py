@@ -23,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from moto import mock_aws
+from moto.ecr.models import ecr_backends
 
 from environments import github_actions, settings
 from environments.settings import Environment
@@ -299,3 +300,9 @@ def failing(error: BaseException) -> Callable[..., Any]:
         raise error
 
     return function
+
+
+def pushed_one_by_one(repository: str) -> None:
+    """Let the images in a repository of moto's be a second apart, as nobody waits for in a test."""
+    for number, image in enumerate(ecr_backends[ACCOUNT][REGION].repositories[repository].images):
+        image.image_pushed_at += number

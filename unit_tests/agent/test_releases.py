@@ -9,6 +9,7 @@ from agent import image, project, releases, rollout
 from agent.releases import CAME_UP, ROLLED_BACK, Release
 from environments.errors import PlatformError
 from environments.settings import Environment
+from unit_tests.conftest import pushed_one_by_one
 
 Aws = Callable[[str], Any]
 NAME = "dev_dataflow_automation_agent"
@@ -268,3 +269,34 @@ def test_only_prod_is_asked_for(environment: Environment, agent: Agent, name: st
             releases.confirm(chosen, target, yes=False)
     else:
         releases.confirm(chosen, target, yes=False)
+
+
+def _kept(agent: Agent) -> set[str]:
+    details = agent.ecr.describe_images(repositoryName=NAME)["imageDetails"]
+    return {tag for image in details for tag in image["imageTags"]}
+
+
+def test_old_images_go_but_those_of_the_running_revision_and_of_the_project(
+    environment: Environment, agent: Agent
+) -> None:
+    for _ in range(6):
+        agent.release(CAME_UP)
+    agent.run(2)
+    running = agent.project_image
+    details = agent.ecr.describe_images(repositoryName=NAME, imageIds=[{"imageTag": "image3"}])["imageDetails"]
+    agent.project_image = running.partition("@")[0] + "@" + details[0]["imageDigest"]
+    pushed_one_by_one(NAME)
+    releases.retire(dataclasses.replace(environment, image_retention_count=2))
+
+    assert _kept(agent) == {"image2", "image3", "image5", "image6"}
+
+
+def test_few_images_are_all_kept_and_nobody_is_asked_which_are_in_use(
+    environment: Environment, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.release()
+    agent.release()
+    monkeypatch.setattr(releases, "_in_use", lambda _: pytest.fail("was asked"))
+
+    assert releases.retire(dataclasses.replace(environment, image_retention_count=2)) == []
+    assert _kept(agent) == {"image1", "image2"}

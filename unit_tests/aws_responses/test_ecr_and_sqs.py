@@ -1,7 +1,5 @@
 """What our code makes of ECR's answers."""
 
-import json
-
 import pytest
 
 from environments.settings import Environment
@@ -53,18 +51,17 @@ def test_each_digest_that_was_deleted_is_told_once(environment: Environment, mon
     assert images.delete(environment, "dev_etl", [DIGEST, "sha256:0"]) == [DIGEST]
 
 
-def test_repository_that_is_there_without_a_lifecycle_policy_gets_ours(
+def test_repository_that_is_there_without_a_lifecycle_policy_stays_as_it_is(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _answered(monkeypatch, "repository", "no_lifecycle", "lifecycle_put")
+    _answered(monkeypatch, "repository", "no_lifecycle")
     asked: list[str] = []
     images.client(environment, "ecr").meta.events.register(
-        "before-call.ecr.PutLifecyclePolicy", lambda params, **_: asked.append(params["body"].decode())
+        "before-call.ecr", lambda model, **_: asked.append(model.name)
     )
     images.ensure_repository(environment, "dev_etl")
 
-    (policy,) = [json.loads(json.loads(text)["lifecyclePolicyText"]) for text in asked]
-    assert policy["rules"][0]["selection"]["countNumber"] == environment.image_retention_count
+    assert asked == ["DescribeRepositories", "GetLifecyclePolicy"]
 
 
 def test_images_that_a_definition_names_are_missed_only_when_ecr_has_neither_tag_nor_digest(

@@ -1,4 +1,5 @@
 import dataclasses
+import datetime
 import hashlib
 import json
 import tarfile
@@ -18,6 +19,7 @@ from environments.errors import PlatformError
 from environments.settings import Environment
 from infra import images
 from infra.images import content, ensure_repository, find, image_name, tag_of
+from unit_tests.conftest import pushed_one_by_one
 
 Aws = Callable[[str], Any]
 FILES = {"a.py": b"one", "b.py": b"two"}
@@ -155,41 +157,27 @@ def test_known_tag_is_found_with_its_digest(environment: Environment, ecr: Any) 
     assert found.digest == digest
 
 
-def test_repository_is_immutable_scanned_and_kept_small(environment: Environment, ecr: Any) -> None:
+def test_repository_is_immutable_and_scanned_and_expires_nothing(environment: Environment, ecr: Any) -> None:
     ensure_repository(environment, "dev_sales")
     [repository] = ecr.describe_repositories()["repositories"]
-    [rule] = json.loads(ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"])["rules"]
     tags = ecr.list_tags_for_resource(resourceArn=repository["repositoryArn"])["tags"]
 
     assert repository["imageTagMutability"] == "IMMUTABLE"
     assert repository["imageScanningConfiguration"]["scanOnPush"] is True
-    assert rule["action"] == {"type": "expire"}
-    assert (rule["selection"]["countType"], rule["selection"]["countNumber"]) == ("imageCountMoreThan", 100)
     assert repository["encryptionConfiguration"]["encryptionType"] == "KMS"
+    assert _lifecycle(ecr) is None
     assert {"Key": "environment", "Value": "dev"} in tags
 
 
-def test_repository_has_the_key_the_tags_and_the_count_of_the_settings(environment: Environment, ecr: Any) -> None:
+def test_repository_has_the_key_and_the_tags_of_the_settings(environment: Environment, ecr: Any) -> None:
     key = "arn:aws:kms:eu-west-1:123456789012:key/12345678-1234-1234-1234-123456789012"
-    changed = dataclasses.replace(
-        environment, kms_key_arn=key, extra_tags={"cost_center": "data"}, image_retention_count=25
-    )
+    changed = dataclasses.replace(environment, kms_key_arn=key, extra_tags={"cost_center": "data"})
     ensure_repository(changed, "dev_sales")
     [repository] = ecr.describe_repositories()["repositories"]
-    [rule] = json.loads(ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"])["rules"]
     tags = ecr.list_tags_for_resource(resourceArn=repository["repositoryArn"])["tags"]
 
     assert repository["encryptionConfiguration"] == {"encryptionType": "KMS", "kmsKey": key}
-    assert rule["selection"]["countNumber"] == 25
     assert {"Key": "cost_center", "Value": "data"} in tags
-
-
-def test_count_of_images_follows_the_settings(environment: Environment, ecr: Any) -> None:
-    ensure_repository(environment, "dev_sales")
-    ensure_repository(dataclasses.replace(environment, image_retention_count=25), "dev_sales")
-    [rule] = json.loads(ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"])["rules"]
-
-    assert rule["selection"]["countNumber"] == 25
 
 
 def test_repository_that_is_there_stays_as_it_is(environment: Environment, ecr: Any) -> None:
@@ -223,18 +211,16 @@ class _Ecr:
         self.existing.add(repositoryName)
 
     def get_lifecycle_policy(self, repositoryName: str) -> Any:
-        raise FileNotFoundError(repositoryName)
-
-    def put_lifecycle_policy(self, repositoryName: str, lifecyclePolicyText: str) -> None:
         assert repositoryName in self.existing
         self.calls.append("lifecycle")
+        raise FileNotFoundError(repositoryName)
 
 
 @pytest.mark.parametrize(
     ("existing", "later", "calls"),
     [
         ({"dev_sales"}, set(), ["describe", "lifecycle"]),
-        (set(), set(), ["describe", "create", "lifecycle"]),
+        (set(), set(), ["describe", "create"]),
         (set(), {"dev_sales"}, ["describe", "create", "describe", "lifecycle"]),
     ],
     ids=["existing", "missing", "created-meanwhile"],
@@ -258,15 +244,6 @@ def test_repository_that_may_not_be_created_is_an_error(
         ensure_repository(environment, "prod_sales")
 
 
-def test_repository_whose_set_up_was_cut_short_gets_its_lifecycle_with_the_next_run(
-    environment: Environment, ecr: Any
-) -> None:
-    ecr.create_repository(repositoryName="dev_sales", imageTagMutability="IMMUTABLE")
-    ensure_repository(environment, "dev_sales")
-
-    assert ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"]
-
-
 @pytest.mark.parametrize("made", ["dev_sales", "dev_sales_report"])
 def test_repository_exists_only_under_its_own_name(environment: Environment, ecr: Any, made: str) -> None:
     ecr.create_repository(repositoryName=made)
@@ -274,14 +251,96 @@ def test_repository_exists_only_under_its_own_name(environment: Environment, ecr
     assert images.repository_exists(environment, "dev_sales") is (made == "dev_sales")
 
 
-def test_lifecycle_that_somebody_chose_stays(environment: Environment, ecr: Any) -> None:
-    ensure_repository(environment, "dev_sales")
-    chosen = json.loads(ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"])
-    chosen["rules"][0]["selection"] |= {"tagStatus": "untagged", "countNumber": 3}
-    ecr.put_lifecycle_policy(repositoryName="dev_sales", lifecyclePolicyText=json.dumps(chosen))
+def _rule(**changed: Any) -> dict[str, Any]:
+    """The rule of the lifecycle policy that earlier releases set, with something else in its selection."""
+    selection = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 25, **changed}
+    description, action = "Keep the last 25 images", {"type": "expire"}
+    return {"rulePriority": 1, "description": description, "selection": selection, "action": action}
+
+
+def _lifecycle(ecr: Any) -> Any:
+    try:
+        return json.loads(ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"])
+    except ecr.exceptions.LifecyclePolicyNotFoundException:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("rules", "stays"),
+    [
+        ([_rule()], False),
+        ([_rule(tagStatus="untagged")], True),
+        ([_rule(countNumber=3)], True),
+        ([_rule(tagStatus="untagged"), {**_rule(), "rulePriority": 2}], True),
+        ([{**_rule(), "description": "Mine"}], True),
+    ],
+    ids=["ours", "untagged", "count-of-somebody", "two-rules", "described-otherwise"],
+)
+def test_lifecycle_policy_of_earlier_releases_goes_and_that_of_somebody_stays(
+    environment: Environment, ecr: Any, rules: list[dict[str, Any]], stays: bool
+) -> None:
+    ecr.create_repository(repositoryName="dev_sales")
+    ecr.put_lifecycle_policy(repositoryName="dev_sales", lifecyclePolicyText=json.dumps({"rules": rules}))
     ensure_repository(environment, "dev_sales")
 
-    assert json.loads(ecr.get_lifecycle_policy(repositoryName="dev_sales")["lifecyclePolicyText"]) == chosen
+    assert _lifecycle(ecr) == ({"rules": rules} if stays else None)
+
+
+def _described(*ages: int) -> list[dict[str, Any]]:
+    """Images of these ages in days, as ECR describes them; the age is the digest."""
+    now = datetime.datetime.now(datetime.UTC)
+    return [{"imageDigest": str(age), "imagePushedAt": now - datetime.timedelta(days=age)} for age in ages]
+
+
+@pytest.mark.parametrize(
+    ("used", "gone"),
+    [(set(), ["9", "5", "3"]), ({"9", "3"}, ["5"]), ({"1", "2"}, ["9", "5", "3"]), ({"3", "5", "9"}, [])],
+    ids=["nothing-used", "old-ones-used", "new-ones-used", "all-old-ones-used"],
+)
+def test_newest_images_and_those_in_use_are_kept(used: set[str], gone: list[str]) -> None:
+    assert images.outdated(_described(3, 1, 9, 2, 5), used, 2) == gone
+
+
+def test_image_that_is_used_by_its_tag_is_kept() -> None:
+    there = [{**image, "imageTags": [f"tag-{image['imageDigest']}"]} for image in _described(3, 1, 2)]
+
+    assert images.outdated(there, {"tag-3"}, 1) == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "version"),
+    [("registry:5000/a/b@sha256:0", "sha256:0"), ("registry:5000/a/b:tag", "tag"), ("", "")],
+)
+def test_version_of_an_image_is_its_digest_or_its_tag(uri: str, version: str) -> None:
+    assert images.version(uri) == version
+
+
+@hypothesis_settings(max_examples=200, deadline=None, database=None)
+@given(ages=st.sets(st.integers(0, 50)), used=st.sets(st.integers(0, 50)), count=st.integers(1, 10))
+def test_no_image_in_use_is_ever_outdated(ages: set[int], used: set[int], count: int) -> None:
+    gone = {int(digest) for digest in images.outdated(_described(*ages), {str(age) for age in used}, count)}
+    kept = ages - gone
+
+    assert not gone & used
+    assert kept - used <= set(sorted(ages)[:count])
+    assert len(kept) >= min(count, len(ages))
+
+
+def test_old_images_that_nothing_uses_are_deleted_from_ecr(environment: Environment, ecr: Any) -> None:
+    few = dataclasses.replace(environment, image_retention_count=2)
+    ensure_repository(few, "dev_sales")
+    asked: list[bool] = []
+    digests = [_push(ecr, "dev_sales", str(number) * 16) for number in range(4)]
+    pushed_one_by_one("dev_sales")
+
+    def used() -> set[str]:
+        asked.append(True)
+        return {digests[0]}
+
+    assert images.retire(few, "dev_sales", used) == [digests[1]]
+    assert _images(ecr, "dev_sales") == {digests[0], *digests[2:]}
+    assert images.retire(environment, "dev_sales", used) == images.retire(few, "gone", used) == []
+    assert asked == [True]
 
 
 def _images(ecr: Any, repository: str) -> set[str]:

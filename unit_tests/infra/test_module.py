@@ -34,7 +34,7 @@ EC2 = {
 MADE_BY_TERRAFORM_ALONE = {"iam_policy_document"}
 WRITTEN_OVER = {
     *("aws_cloudwatch_event_rule", "aws_cloudwatch_event_target", "aws_cloudwatch_metric_alarm"),
-    *("aws_ecr_lifecycle_policy", "aws_ecs_cluster_capacity_providers", "aws_iam_role_policy"),
+    *("aws_ecs_cluster_capacity_providers", "aws_iam_role_policy"),
     *("aws_iam_role_policy_attachment", "aws_sqs_queue_policy", "aws_sqs_queue_redrive_policy"),
     "aws_sqs_queue_redrive_allow_policy",
     "aws_cloudwatch_log_metric_filter",

@@ -435,7 +435,7 @@ def test_repository_that_was_gone_is_told_once_it_is_made_anew(
 def test_apply_does_not_tell_so_before(environment: Environment, deployed: FakeTerraform) -> None:
     called: list[bool] = []
     begun = [_hook(kind, terraform.AGENT_REPOSITORY_ADDRESS) for kind in ("apply_start", "apply_progress")]
-    deployed.answers("apply", _lines(_summary(2), *begun, _hook("apply_complete", "aws_ecr_lifecycle_policy.agent")))
+    deployed.answers("apply", _lines(_summary(2), *begun, _hook("apply_complete", "aws_ecs_cluster.agent")))
     terraform.apply(environment, TAG, lambda: called.append(True))
 
     assert called == []

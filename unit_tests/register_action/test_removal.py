@@ -13,7 +13,9 @@ from functional_tests.github_api import FORK, GitHubApi, github_api, pull_reques
 from infra import images
 from infra.images import Image
 from register_action import removal
-from register_action.workflow import Choice
+from register_action.workflow import Choice, Workflow
+from register_action.workflow_image import Content
+from unit_tests.conftest import pushed_one_by_one
 from unit_tests.register_action.conftest import (
     ORIGIN,
     OTHER_IMAGE,
@@ -381,4 +383,37 @@ def test_image_of_a_preview_that_is_gone_from_the_folder_is_deleted(
     assert removal.superseded(environment, handed_over, register(handed_over, image=new)) == [old.digest]
     prefect.keys.clear()
     assert removal.superseded(environment, handed_over, []) == []
+    assert prefect.keys == []
+
+
+def _retire(environment: Environment, workflow: Workflow, image: Image) -> str:
+    """Delete old images after a push of this one; gives what the user is told."""
+    with steps() as run:
+        step = run("Older images", removal.retire, environment, workflow, Content(image, {}))
+    return step.note
+
+
+def test_old_images_go_after_a_push_but_those_that_deployments_run(
+    environment: Environment, hand_over: HandOver, register: Register, ecr: Ecr, prefect: FakePrefect
+) -> None:
+    few = dataclasses.replace(environment, image_retention_count=2)
+    by_digest, by_tag, _, _, newest = map(ecr.push, ("by-digest", "by-tag", "old", "recent", "newest"))
+    register(hand_over("sales"), image=by_digest)
+    prefect.add("tax/by-hand", job_variables={"image": by_tag.uri})
+    new, known = dataclasses.replace(newest, digest=""), newest
+    pushed_one_by_one("dev_etl")
+
+    assert _retire(few, hand_over("sales"), known) == "no new image"
+    assert ecr.tags == {"by-digest", "by-tag", "old", "recent", "newest"}
+    assert _retire(few, hand_over("sales"), new) == "1 deleted"
+    assert ecr.tags == {"by-digest", "by-tag", "recent", "newest"}
+
+
+def test_few_images_are_kept_without_asking_prefect(
+    environment: Environment, hand_over: HandOver, ecr: Ecr, prefect: FakePrefect
+) -> None:
+    new = dataclasses.replace(ecr.push("one"), digest="")
+    prefect.keys.clear()
+
+    assert _retire(environment, hand_over("sales"), new) == "0 deleted"
     assert prefect.keys == []
