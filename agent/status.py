@@ -81,6 +81,8 @@ def look(environment: Environment, read: Callable[[Environment], tuple[Entries, 
         ("workflow images", images),
         ("base images", lambda _: _base_images(environment, registered.result()[0])),
     ]
+    if not environment.is_local:  # the emulated ECR scans nothing
+        of_workflows.append(("image scan", lambda _: _image_scan(environment, registered.result()[0])))
     parts = checking.run(environment, [(name, _deployed(check)) for name, check in [*CHECKS, *of_workflows]])
     return Seen([*servers, *parts], *(() if registered.exception() else registered.result()))
 
@@ -128,6 +130,34 @@ def _base_images(environment: Environment, workflows: Entries) -> str:
             f"register them again: invoke register --workflow-path FOLDER --env {environment.name}",
         )
     return f"{len(ours)} built on the agent's"
+
+
+def _image_scan(environment: Environment, workflows: Entries) -> str:
+    """Whether ECR's scan has critical findings for the agent's image, or for those that deployments run."""
+    from botocore.exceptions import ClientError
+
+    used_by = {project.image_in_use(environment, patient=False): ["the agent"]}
+    for each in workflows:
+        used_by.setdefault(each["image"], []).append(each["name"])
+    try:
+        found = aws_health.critical_findings(environment, used_by)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "AccessDeniedException":
+            raise
+        raise Hint(
+            "findings can't be read",
+            error.response["Error"].get("Message", ""),
+            f"an administrator runs invoke bootstrap-account --env {environment.name} again",
+        ) from error
+    if found:
+        lines = [f"{count} in {uri.rpartition('/')[2]}, of {', '.join(used_by[uri])}" for uri, count in found.items()]
+        raise Hint(
+            f"{sum(found.values())} critical findings in {len(found)} of {len(used_by)} images",
+            "\n".join(lines),
+            "see them with aws ecr describe-image-scan-findings; invoke deploy after an update of the platform brings "
+            "fixes to the agent, and invoke register then brings them to workflows",
+        )
+    return f"no critical findings in {len(used_by)} images"
 
 
 def _workflow_images(environment: Environment, images: dict[str, str]) -> str:

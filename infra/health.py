@@ -1,6 +1,8 @@
 """Checks of what is on AWS beside the agent: queues, alarms, images, Terraform's lock."""
 
 from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from environments.errors import PlatformError
 from environments.settings import Environment
@@ -8,6 +10,8 @@ from infra import images, state
 from infra.aws import client
 from infra.terraform_errors import lock_held
 
+AT_ONCE = 8
+"""Requests to ECR at the same time."""
 BACKLOG = 100
 """Task state changes that may wait; the agent takes one after the other, many times a second."""
 
@@ -73,7 +77,7 @@ def missing_images(environment: Environment, uris: list[str]) -> list[str]:
         environment: whose ECR.
         uris: images as task definitions name them, by tag or by digest.
     """
-    registry = f"{environment.aws_account_id}.dkr.ecr.{environment.aws_region}.amazonaws.com/"
+    registry = _registry(environment)
     wanted: dict[str, set[str]] = defaultdict(set)
     for uri in uris:
         repository, separator, version = _parts(uri.removeprefix(registry))
@@ -81,6 +85,43 @@ def missing_images(environment: Environment, uris: list[str]) -> list[str]:
             wanted[repository].add(separator + version)
     gone = {repository: versions - _versions(environment, repository) for repository, versions in wanted.items()}
     return [f"{registry}{repository}{version}" for repository in sorted(gone) for version in sorted(gone[repository])]
+
+
+def critical_findings(environment: Environment, uris: Iterable[str]) -> dict[str, int]:
+    """How many critical findings ECR's scan has for these images; images without any are left out.
+
+    DescribeImages tells of findings no longer, where ECR scans with AWS's own technology:
+    https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html
+
+    Args:
+        environment: whose ECR.
+        uris: images as task definitions name them, by tag or by digest; those of other registries are left out.
+    """
+    ours = sorted({uri for uri in uris if uri.startswith(_registry(environment))})
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        counts = dict(zip(ours, pool.map(lambda uri: _critical(environment, uri), ours), strict=True))
+    return {uri: count for uri, count in counts.items() if count}
+
+
+def _critical(environment: Environment, uri: str) -> int:
+    """Critical findings in an image; none while it has not been scanned."""
+    ecr = client(environment, "ecr")
+    repository, separator, version = _parts(uri.removeprefix(_registry(environment)))
+    image = {"imageDigest" if separator == "@" else "imageTag": version}
+    try:
+        answer = ecr.describe_image_scan_findings(repositoryName=repository, imageId=image, maxResults=1)
+    except (
+        ecr.exceptions.ScanNotFoundException,
+        ecr.exceptions.ImageNotFoundException,
+        ecr.exceptions.RepositoryNotFoundException,
+    ):
+        return 0
+    counts: dict[str, int] = answer.get("imageScanFindings", {}).get("findingSeverityCounts", {})
+    return counts.get("CRITICAL", 0)
+
+
+def _registry(environment: Environment) -> str:
+    return f"{environment.aws_account_id}.dkr.ecr.{environment.aws_region}.amazonaws.com/"
 
 
 def _parts(name: str) -> tuple[str, str, str]:

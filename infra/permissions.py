@@ -203,7 +203,7 @@ def _containers(environment: Environment) -> list[Document]:
         _allow("Images", "ecr", f"{changes} {settings} {PUSH} {TAG}", name.agent_images),
         _allow("FindRepositories", "ecr", "DescribeRepositories ListTagsForResource", name.every_repository),
         # Without a condition: a repository that is gone has no tags.
-        _allow("FindImages", "ecr", "DescribeImages", name.images),
+        _allow("FindImages", "ecr", "DescribeImageScanFindings DescribeImages", name.images),
         _allow("RemoveRepositories", "ecr", "DeleteRepository", name.images, StringEquals=of_register),
     ]
 

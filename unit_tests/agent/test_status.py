@@ -21,6 +21,7 @@ def have(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Environment], s
     """Put one check, called `part`, in place of the real ones; the agent's image is `agent@new`."""
     monkeypatch.setattr(status.checks, "account", lambda _: None)
     monkeypatch.setattr(status.aws_health, "missing_images", lambda _, images: [i for i in images if "gone" in i])
+    monkeypatch.setattr(status.aws_health, "critical_findings", lambda _, images: {i: 2 for i in images if "bad" in i})
     monkeypatch.setattr(status.project, "image_in_use", lambda _, patient: pytest.fail("waits") if patient else CURRENT)
 
     def put(check: Callable[[Environment], str]) -> None:
@@ -87,7 +88,7 @@ def test_what_a_check_says_is_told_in_full(environment: Environment, have: Calla
 def test_workflows_whose_image_is_gone_are_named(environment: Environment, have: Callable[..., None]) -> None:
     have(lambda _: "fine")
     all_there, some_gone = _workflows(etl="etl@there"), _workflows(sales="etl@gone", stock="etl@gone", etl="etl@there")
-    [_, fine, _], [_, wrong, _] = (status.look(environment, read).parts for read in (all_there, some_gone))
+    [_, fine, *_], [_, wrong, *_] = (status.look(environment, read).parts for read in (all_there, some_gone))
 
     assert (fine.name, fine.ok, fine.state) == ("workflow images", True, "1 in ECR")
     assert wrong.state == "1 not in ECR"
@@ -107,13 +108,51 @@ def test_workflows_on_an_earlier_image_of_the_agent_are_named_and_all_is_still_w
         _workflow("own-dockerfile/dev", base=""),
         _workflow("made-by-hand/dev", base=None, workflow=""),
     ]
-    hint = status.look(environment, lambda _: (workflows, [])).parts[-1]
-    fine = status.look(environment, lambda _: ([workflows[0], *workflows[3:]], [])).parts[-1]
+    hint = status.look(environment, lambda _: (workflows, [])).parts[-2]
+    fine = status.look(environment, lambda _: ([workflows[0], *workflows[3:]], [])).parts[-2]
 
     assert (hint.name, hint.ok, hint.state) == ("base images", True, "2 of 3 built on another image than the agent's")
     assert hint.why.endswith(": tax/dev, stock/dev")
     assert "invoke register" in hint.todo
     assert fine == Finding("base images", True, "1 built on the agent's")
+
+
+def test_critical_findings_of_the_scan_are_named_with_who_runs_the_image_and_all_is_still_well(
+    environment: Environment, have: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have(lambda _: "fine")
+    read = _workflows(sales="registry/etl@bad", stock="registry/etl@bad", tax="registry/tax@there")
+    hint = status.look(environment, read).parts[-1]
+    fine = status.look(environment, _workflows(tax="registry/tax@there")).parts[-1]
+    monkeypatch.setattr(status.project, "image_in_use", lambda *_, **__: "registry/agent@bad")
+    of_agent = status.look(environment, _workflows()).parts[-1]
+
+    assert (hint.name, hint.ok, hint.state) == ("image scan", True, "2 critical findings in 1 of 3 images")
+    assert hint.why == "2 in etl@bad, of sales/dev, stock/dev"
+    assert fine == Finding("image scan", True, "no critical findings in 2 images")
+    assert of_agent.why == "2 in agent@bad, of the agent"
+
+
+@pytest.mark.parametrize(("code", "ok"), [("AccessDeniedException", True), ("ThrottlingException", False)])
+def test_role_from_before_the_scan_was_read_gets_a_hint(
+    environment: Environment, have: Callable[..., None], monkeypatch: pytest.MonkeyPatch, code: str, ok: bool
+) -> None:
+    have(lambda _: "fine")
+    monkeypatch.setattr(status.aws_health, "critical_findings", lambda *_: _raising(_aws_error(code))(environment))
+    part = status.look(environment, _workflows()).parts[-1]
+
+    assert (part.name, part.ok) == ("image scan", ok)
+    assert ("bootstrap-account" in part.todo) is ok
+
+
+def test_emulated_ecr_is_not_asked_for_findings(
+    local: Environment, have: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have(lambda _: "fine")
+    monkeypatch.setattr(status.local_stack, "state", lambda _: {})
+    monkeypatch.setattr(status.aws_health, "critical_findings", lambda *_: pytest.fail("was asked"))
+
+    assert [part.name for part in status.look(local, _workflows()).parts] == ["part", "workflow images", "base images"]
 
 
 def test_when_the_servers_of_local_are_down_nobody_is_asked(
@@ -135,7 +174,7 @@ def test_workflows_and_runs_are_seen_with_the_parts(environment: Environment, ha
     workflows, runs = [_workflow("etl/dev", "etl@gone")], [{"name": "brave-fox"}]
     seen = status.look(environment, lambda _: (workflows, runs))
 
-    assert [part.name for part in seen.parts] == ["part", "workflow images", "base images"]
+    assert [part.name for part in seen.parts] == ["part", "workflow images", "base images", "image scan"]
     assert (seen.workflows, seen.runs) == (workflows, runs)
 
 
@@ -147,7 +186,7 @@ def test_prefect_that_is_away_is_told_and_the_other_parts_are_seen(
 
     assert [(part.ok, part.state) for part in seen.parts] == [
         (True, "fine"),
-        *[(False, "Prefect is out of reach")] * 2,
+        *[(False, "Prefect is out of reach")] * 3,
     ]
     assert (seen.workflows, seen.runs) == ([], [])
 

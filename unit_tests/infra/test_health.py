@@ -1,4 +1,5 @@
 import json
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -133,3 +134,34 @@ def test_images_that_are_gone_are_named(environment: Environment, digest: str, n
     assert health.missing_images(environment, [f"{REGISTRY}/dev_etl:one", f"{REGISTRY}/{name}"]) == [
         f"{REGISTRY}/{name}"
     ]
+
+
+class Scanned:
+    """ECR with the severities that its scan found, by repository and version; none where it has not scanned yet."""
+
+    exceptions = types.SimpleNamespace(
+        ScanNotFoundException=KeyError, ImageNotFoundException=IndexError, RepositoryNotFoundException=NameError
+    )
+
+    def __init__(self, found: dict[tuple[str, str], dict[str, int]]) -> None:
+        self.found, self.asked = found, list[tuple[str, str]]()
+
+    def describe_image_scan_findings(self, repositoryName: str, imageId: dict[str, str], maxResults: int) -> Any:
+        [(kind, version)] = imageId.items()
+        assert (kind == "imageDigest") == version.startswith("sha256:")
+        self.asked.append((repositoryName, version))
+        counts = self.found[repositoryName, version]
+        return {"imageScanFindings": {"findingSeverityCounts": counts}} if counts else {}
+
+
+def test_critical_findings_are_counted_for_each_image_of_our_registry(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = "sha256:0"
+    ecr = Scanned({("etl", digest): {"CRITICAL": 2, "HIGH": 9}, ("tax", "v1"): {"HIGH": 1}, ("stock", digest): {}})
+    monkeypatch.setattr(health, "client", lambda *_: ecr)
+    bad = f"{REGISTRY}/etl@{digest}"
+    others = [f"{REGISTRY}/tax:v1", f"{REGISTRY}/stock@{digest}", f"{REGISTRY}/unscanned:v2", "elsewhere/etl:v1"]
+
+    assert health.critical_findings(environment, [bad, *others, bad]) == {bad: 2}
+    assert sorted(ecr.asked) == [("etl", digest), ("stock", digest), ("tax", "v1"), ("unscanned", "v2")]
