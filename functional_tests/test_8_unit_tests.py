@@ -60,7 +60,7 @@ def test_platform_and_its_run_are_the_same_after_the_unit_tests(platform: Platfo
         "PREFECT_API_URL": platform.prefect_url,
         "PREFECT_API_AUTH_STRING": platform.key,
         "PREFECT_AGENT_TOKEN": platform.key,
-        "PYTEST_ADDOPTS": "--hypothesis-profile=busy",
+        "UNIT_TESTS_PROFILE": "busy",
     }
     tested = subprocess.run(
         # Behind the platform: ECS replaces an agent whose health check gets too little processor time.
