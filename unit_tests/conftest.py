@@ -34,7 +34,7 @@ from unit_tests.guard import sitecustomize
 SURROUNDINGS = (
     *github_actions.JOB_VARIABLES,
     *("AWS_", "PREFECT_", "TF_", "DOCKER_", "GIT_", "INVOKE_", "XDG_"),
-    *("NO_COLOR", "FORCE_COLOR", "HTTP_", "HTTPS_", "ALL_PROXY", "PYTHONPATH", "PYTEST_ADDOPTS"),
+    *("NO_COLOR", "FORCE_COLOR", "HTTP_", "HTTPS_", "ALL_PROXY", "PYTHONPATH"),
 )
 """Prefixes of the variables by which the developer's machine or a runner would change what the tests do."""
 OWN = Path(tempfile.mkdtemp(prefix="unit-tests-")).resolve()
@@ -94,7 +94,9 @@ def _own_world() -> Iterator[None]:
     (OWN / "home").mkdir()
     _process.setattr(settings, "ROOT", CHECKOUT)
     _process.setattr(settings, "SETTINGS_FOLDER", CHECKOUT / "environments")
-    # Set only here, because the workers of xdist would inherit them from the process that starts the workers.
+    # Only here, because the workers of xdist inherit variables from the process that starts them, and take options from
+    # this one.
+    _process.delenv("PYTEST_ADDOPTS", raising=False)
     _process.setenv("PYTHONPATH", str(Path(sitecustomize.__file__).parent))
     _process.setenv(sitecustomize.VARIABLE, str(REFUSED))
     sitecustomize.watch(REFUSED, pytest.fail.Exception)
