@@ -50,7 +50,7 @@ def deploy(
     from agent import image, key, project, releases, rollout, summary
     from environments import local_stack
     from environments.leftovers import scratch_folder
-    from infra import account, adoption, checks, images, plans
+    from infra import account, adoption, checks, images, plans, sbom
 
     be_quiet(quiet)
     environment = load(env)
@@ -70,6 +70,7 @@ def deploy(
             infra = (environment, tag, repository.done.set, approved, planned)
             applied = run("AWS infrastructure", adoption.apply, *infra, after=(ready,), milestone=repository)
             pushed = run("Agent image to ECR", images.push, environment, built, after=(repository,))
+            run("SBOM to ECR", sbom.keep, environment, pushed)
             stored = run("Prefect key", key.store, environment, applied)
             made = run("Prefect project", project.ensure, environment, applied, pushed)
             rolled = run("Agent", rollout.roll_out, environment, applied, stored, after=(pushed, made))
@@ -328,7 +329,7 @@ def register(
     invoke register --workflow-path workflow --git-url https://github.com/acme/etl --env dev
     """
     from environments.leftovers import scratch_folder
-    from infra import checks
+    from infra import checks, sbom
     from register_action import changes, deployments, removal, report, source, workflow, workflow_image
 
     be_quiet(quiet)
@@ -343,7 +344,9 @@ def register(
         if not dry_run:
             built = run("Workflow image", workflow_image.build, environment, read, project, content)
             flows = run("Parameters", changes.describe, environment, read, project, built)
+            listed = run("Packages", sbom.inventory, environment, built)
             pushed = run("Workflow image to ECR", workflow_image.push, environment, built, after=(flows,))
+            run("SBOM to ECR", sbom.push, environment, pushed, listed)
             done = run("Deployments", deployments.register, environment, read, project, pushed, flows, prune)
             if preview:
                 run("Superseded images", removal.superseded, environment, read, done)

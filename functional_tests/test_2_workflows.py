@@ -1,11 +1,15 @@
 """`invoke register`, `run` and `logs`: a workflow runs as an ECS task in its own container."""
 
+import json
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from functional_tests import runs
 from functional_tests.platform import Platform
+from infra.images import SBOM, sbom_tag
 
 PREFIX = "local_dataflow_automation"
 SIMILAR_NAMES = """
@@ -119,3 +123,30 @@ def test_bad_input_gets_a_clear_error(sample_workflow: Platform, arguments: list
     assert refused.returncode == 1
     assert words in refused.stdout
     assert "Traceback" not in refused.stdout
+
+
+@pytest.mark.parametrize(("repository", "package"), [(f"{PREFIX}_agent", "prefect-aws"), ("local_sample_workflow", "")])
+def test_each_image_has_its_sbom_beside_it(sample_workflow: Platform, repository: str, package: str) -> None:
+    """Read as cosign reads it: the only layer of the artifact with the tag that the image's digest makes."""
+    ecr = sample_workflow.aws("ecr")
+    details = ecr.describe_images(repositoryName=repository)["imageDetails"]
+    tags = {tag for image in details for tag in image["imageTags"]}
+    pushed = [image["imageDigest"] for image in details if not image["imageTags"][0].endswith(SBOM)]
+    token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
+    for digest in pushed:
+        assert sbom_tag(digest) in tags
+        manifest = _from_registry(sample_workflow, token, f"{repository}/manifests/{sbom_tag(digest)}")
+        [layer] = manifest["layers"]
+        document = _from_registry(sample_workflow, token, f"{repository}/blobs/{layer['digest']}")
+        names = {each["name"] for each in document["components"]}
+
+        assert document["bomFormat"] == "CycloneDX"
+        assert document["metadata"]["component"]["version"] == digest
+        assert {"prefect", "python", "libc6", package or "prefect"} <= names
+
+
+def _from_registry(platform: Platform, token: str, path: str) -> Any:
+    address = f"http://127.0.0.1:{platform.aws_port}/v2/{path}"
+    request = urllib.request.Request(address, headers={"Authorization": f"Basic {token}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)

@@ -10,6 +10,7 @@ import pytest
 from functional_tests import runs
 from functional_tests.platform import Platform, wait_for
 from functional_tests.repository import Repository
+from infra.images import SBOM
 
 PREFIX = "local_dataflow_automation"
 
@@ -55,10 +56,14 @@ def tasks_of(platform: Platform, flow: str, name: str = "") -> list[dict[str, An
 
 
 def images_of(platform: Platform, name: str) -> set[str]:
-    """Digests of the images that ECR has of a workflow."""
+    """Digests of the images that ECR has of a workflow, without their SBOMs."""
     ecr = platform.aws("ecr")
     try:
-        return {image["imageDigest"] for image in ecr.describe_images(repositoryName=f"local_{name}")["imageDetails"]}
+        return {
+            image["imageDigest"]
+            for image in ecr.describe_images(repositoryName=f"local_{name}")["imageDetails"]
+            if not image["imageTags"][0].endswith(SBOM)
+        }
     except ecr.exceptions.RepositoryNotFoundException:
         return set()
 

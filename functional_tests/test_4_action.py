@@ -17,6 +17,7 @@ from functional_tests.expressions import evaluate, interpolate
 from functional_tests.github_api import FORK, github_api, pull_request
 from functional_tests.platform import Platform
 from functional_tests.runner import Job, Result, run_action
+from infra.images import SBOM
 
 REPOSITORY = "acme/action-etl"
 IMAGES = "local_action_etl"
@@ -127,9 +128,9 @@ class Author:
             return {deployment["name"] for deployment in json.load(answer)}
 
     def digests(self) -> set[str]:
-        """Digests of the images that ECR has of the workflow."""
+        """Digests of the images that ECR has of the workflow, without their SBOMs."""
         images = self.platform.aws("ecr").describe_images(repositoryName=IMAGES)["imageDetails"]
-        return {image["imageDigest"] for image in images}
+        return {image["imageDigest"] for image in images if not image["imageTags"][0].endswith(SBOM)}
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,8 @@ from environments.settings import Environment
 from infra.aws import client
 
 TAG_LENGTH = 16
+SBOM = ".sbom"
+"""How the tag of an image's SBOM ends."""
 FOREIGN = re.compile("exec format error|no matching manifest|does not match the specified platform", re.IGNORECASE)
 """What engines say that lack the emulation of another processor, or an image for it."""
 REFUSED = re.compile("denied|unauthorized|no basic auth|does not exist", re.IGNORECASE)
@@ -194,7 +196,7 @@ def push(environment: Environment, image: Image) -> Image:
 def _push_once(environment: Environment, image: Image) -> Image:
     name, problem = engine_name(environment, image.uri), "the push ended without an error"
     totals: dict[str, tuple[int, int]] = {}
-    for event in docker_client().api.push(name, stream=True, decode=True, auth_config=_login(environment)):
+    for event in docker_client().api.push(name, stream=True, decode=True, auth_config=login(environment)):
         problem = event.get("error", problem)
         detail = event.get("progressDetail") or {}
         if detail.get("total"):
@@ -227,7 +229,7 @@ def fetch(environment: Environment, uri: str) -> str:
         engine.images.get(name)
     except errors.ImageNotFound:
         outages.repeated(
-            lambda: engine.images.pull(name, auth_config=_login(environment), platform=environment.image_platform),
+            lambda: engine.images.pull(name, auth_config=login(environment), platform=environment.image_platform),
             passing,
         )
     return name
@@ -248,7 +250,7 @@ def _other_processor(environment: Environment, reason: str) -> PlatformError:
     )
 
 
-def _login(environment: Environment) -> dict[str, Any]:
+def login(environment: Environment) -> dict[str, Any]:
     """The login for ECR; in local the emulated one wants it, too."""
     answer = client(environment, "ecr").get_authorization_token()["authorizationData"][0]
     user, password = base64.b64decode(answer["authorizationToken"]).decode().split(":", 1)
@@ -283,17 +285,25 @@ def register_tags(environment: Environment) -> list[dict[str, str]]:
 
 
 def delete(environment: Environment, repository: str, digests: list[str]) -> list[str]:
-    """Delete images of a repository by digest; gives the digests that were there."""
+    """Delete images of a repository by digest, each with its SBOM; gives the digests that were there."""
     ecr = client(environment, "ecr")
-    gone: list[str] = []
+    identifiers = [
+        *({"imageDigest": digest} for digest in digests),
+        *({"imageTag": sbom_tag(digest)} for digest in digests),
+    ]
+    gone: set[str] = set()
     try:
-        for start in range(0, len(digests), 100):  # as many as ECR takes at once
-            identifiers = [{"imageDigest": digest} for digest in digests[start : start + 100]]
-            answer = ecr.batch_delete_image(repositoryName=repository, imageIds=identifiers)
-            gone += [image["imageDigest"] for image in answer["imageIds"]]  # one for each tag
+        for start in range(0, len(identifiers), 100):  # as many as ECR takes at once
+            answer = ecr.batch_delete_image(repositoryName=repository, imageIds=identifiers[start : start + 100])
+            gone |= {image["imageDigest"] for image in answer["imageIds"]}
     except ecr.exceptions.RepositoryNotFoundException:
         pass
-    return list(dict.fromkeys(gone))
+    return [digest for digest in dict.fromkeys(digests) if digest in gone]
+
+
+def sbom_tag(digest: str) -> str:
+    """The tag under which the SBOM of an image lies in the image's repository, by the image's digest."""
+    return digest.replace(":", "-") + SBOM
 
 
 def details(environment: Environment, repository: str) -> list[dict[str, Any]]:
@@ -317,7 +327,11 @@ def retire(environment: Environment, repository: str, used: Callable[[], set[str
     Returns:
         The digests that were deleted.
     """
-    there = details(environment, repository)
+    there = [
+        image
+        for image in details(environment, repository)
+        if not any(tag.endswith(SBOM) for tag in image.get("imageTags", []))
+    ]
     if len(there) <= environment.image_retention_count:
         return []
     return delete(environment, repository, outdated(there, used(), environment.image_retention_count))

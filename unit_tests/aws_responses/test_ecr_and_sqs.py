@@ -42,7 +42,7 @@ def test_repository_exists(case: str, exists: bool, environment: Environment, mo
 
 def test_login_is_taken_from_the_token(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     _answered(monkeypatch, "login")
-    assert images._login(environment) == {"username": "AWS", "password": "secret"}
+    assert images.login(environment) == {"username": "AWS", "password": "secret"}
 
 
 def test_each_digest_that_was_deleted_is_told_once(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:

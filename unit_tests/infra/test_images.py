@@ -369,13 +369,29 @@ def test_ecr_is_never_asked_for_more_than_it_deletes_at_once(
 
         def batch_delete_image(self, repositoryName: str, imageIds: list[dict[str, str]]) -> Any:
             asked.append(len(imageIds))
-            return {"imageIds": imageIds}
+            return {"imageIds": [{"imageDigest": "of an SBOM", **image} for image in imageIds]}
 
     monkeypatch.setattr(images, "client", lambda *_: Ecr())
     digests = [f"sha256:{number}" for number in range(205)]
 
     assert images.delete(environment, "dev_sales", digests) == digests
-    assert asked == [100, 100, 5]
+    assert asked == [100, 100, 100, 100, 10]  # an SBOM for each
+
+
+def test_sbom_goes_with_its_image_and_is_not_told_or_counted_as_one(environment: Environment, ecr: Any) -> None:
+    few = dataclasses.replace(environment, image_retention_count=2)
+    ensure_repository(few, "dev_sales")
+    digests = []
+    for number in range(3):
+        digests.append(_push(ecr, "dev_sales", str(number) * 16))
+        _push(ecr, "dev_sales", images.sbom_tag(digests[-1]))
+    pushed_one_by_one("dev_sales")
+
+    assert images.sbom_tag("sha256:0") == "sha256-0.sbom"
+    assert images.retire(few, "dev_sales", lambda: set()) == digests[:1]
+    assert images.retire(few, "dev_sales", lambda: set()) == []
+    left = {image["imageTag"] for image in ecr.list_images(repositoryName="dev_sales")["imageIds"]}
+    assert left == {"1" * 16, "2" * 16, *map(images.sbom_tag, digests[1:])}
 
 
 def test_deleting_from_a_repository_that_is_gone_is_no_error(environment: Environment, ecr: Any) -> None:
@@ -417,7 +433,7 @@ def test_local_images_go_to_the_address_of_the_settings(local: Environment) -> N
 
 def test_images_on_aws_go_to_ecr_with_a_login(environment: Environment, ecr: Any) -> None:
     uri = image_name(environment, "dev_sales", TAG).uri
-    login = images._login(environment)
+    login = images.login(environment)
 
     assert images.engine_name(environment, uri) == uri
     assert login
@@ -572,7 +588,7 @@ def test_image_is_fetched_only_when_the_engine_has_it_not(
 ) -> None:
     engine, login = Engine([], has), {"username": "AWS", "password": "word"}
     monkeypatch.setattr(images, "docker_client", lambda: engine)
-    monkeypatch.setattr(images, "_login", lambda _: login)
+    monkeypatch.setattr(images, "login", lambda _: login)
     pinned = dataclasses.replace(image_name(local, "local_sales", TAG), digest="sha256:0").pinned
     name = images.fetch(local, pinned)
 
