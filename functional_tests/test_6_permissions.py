@@ -90,6 +90,7 @@ SELDOM: list[Call] = [
     ("deploy", "ec2", "delete_tags", {"Resources": ["{vpc}"], "Tags": [{"Key": "x"}]}),
     ("deploy", "ecr", "untag_resource", {"resourceArn": AGENT_REPOSITORY, "tagKeys": ["x"]}),
     ("deploy", "ecr", "delete_lifecycle_policy", {"repositoryName": "{p}_agent"}),
+    ("deploy", "ecr", "get_download_url_for_layer", {"repositoryName": "{p}_agent", "layerDigest": LAYER}),
     ("deploy", "ecr", "describe_image_scan_findings", {"repositoryName": "{p}_agent", "imageId": {"imageTag": "x"}}),
     ("deploy", "ecr", "batch_delete_image", {"repositoryName": "{p}_agent", "imageIds": [{"imageTag": "x"}]}),
     ("deploy", "ecr", "put_image_tag_mutability", {"repositoryName": "{p}_agent", "imageTagMutability": "IMMUTABLE"}),

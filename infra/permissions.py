@@ -200,7 +200,8 @@ def _containers(environment: Environment) -> list[Document]:
         # AWS evaluates it on "*" unless the request names a container instance, and Fargate has none.
         _allow("FindTasks", "ecs", "ListTasks", "*", ArnLike={"ecs:cluster": name.clusters}),
         _allow("Login", "ecr", "GetAuthorizationToken", "*"),
-        _allow("Images", "ecr", f"{changes} {settings} {PUSH} {TAG}", name.agent_images),
+        # Also pull: an image that was pushed without its SBOM gets one from another machine.
+        _allow("Images", "ecr", f"{changes} GetDownloadUrlForLayer {settings} {PUSH} {TAG}", name.agent_images),
         _allow("FindRepositories", "ecr", "DescribeRepositories ListTagsForResource", name.every_repository),
         # Without a condition: a repository that is gone has no tags.
         _allow("FindImages", "ecr", "DescribeImageScanFindings DescribeImages", name.images),

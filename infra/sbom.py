@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 LIST_PACKAGES = ROOT / "infra" / "installed_packages.py"
 CYCLONEDX, CONFIG = "application/vnd.cyclonedx+json", "application/vnd.oci.image.config.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+SCRATCH = "tmp"
+"""The volume of the agent's image; in memory while packages are listed, because Docker would leave it behind."""
 TIMEOUT_SECONDS = 30
 
 
@@ -80,6 +82,7 @@ def inventory(environment: Environment, image: Image) -> Inventory | None:
             remove=True,
             labels=leftovers.label(),
             network_disabled=True,
+            tmpfs={f"/{SCRATCH}": ""},
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
         )

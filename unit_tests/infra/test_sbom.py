@@ -222,6 +222,7 @@ def test_inventory_is_what_a_container_of_the_image_prints_last(
     assert found == INVENTORY
     assert started["name"] == images.engine_name(local, IMAGE.uri)
     assert (started["network_disabled"], started["remove"], started["cap_drop"]) == (True, True, ["ALL"])
+    assert set(started["tmpfs"]) == {"/tmp"}
 
 
 @pytest.mark.parametrize(("printed", "fails"), [(b"no python here", True), (b"no json", False), (b"", False)])
