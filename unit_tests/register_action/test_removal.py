@@ -1,10 +1,13 @@
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from invoke.context import Context
 
+import tasks
 from environments.errors import PlatformError
 from environments.progress import steps
 from environments.secrets import AGENT_TOKEN
@@ -15,7 +18,7 @@ from infra.images import Image
 from register_action import removal
 from register_action.workflow import Choice, Workflow
 from register_action.workflow_image import Content
-from unit_tests.conftest import pushed_one_by_one
+from unit_tests.conftest import ACCOUNT, pushed_one_by_one
 from unit_tests.register_action.conftest import (
     ORIGIN,
     OTHER_IMAGE,
@@ -353,6 +356,56 @@ def test_abandoned_previews_of_all_workflows_go_with_their_images(
     assert step.note == "3 deployment(s), 2 image(s)"
     assert set(prefect.deployments) == {"sales/dev"}
     assert (ecr.tags, ecr.tags_of("dev_stock")) == ({"real"}, set())
+
+
+Sweep = Callable[..., str]
+
+
+@pytest.fixture
+def sweep(root: Path, previews: None, aws_mocked: Callable[[str], Any], capsys: pytest.CaptureFixture[str]) -> Sweep:
+    """Run `invoke unregister --sweep` for acme/etl in dev; gives what it printed."""
+    settings = root / "environments" / "dev.tfvars"
+    settings.write_text(settings.read_text().replace("111111111111", ACCOUNT))
+
+    def run(dry_run: bool = False) -> str:
+        where = {"workflow_path": "workflow", "git_url": "https://github.com/acme/etl", "env": "dev"}
+        tasks.unregister.body(Context(), **where, sweep=True, yes=True, dry_run=dry_run)
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_task_sweeps_previews_and_not_what_is_real(
+    github: GitHubApi, prefect: FakePrefect, ecr: Ecr, sweep: Sweep
+) -> None:
+    before = set(prefect.deployments)
+    ecr.push("real")
+    github.pulls = [pull_request("fix/Typo")]
+    listed = [line.split()[0] for line in sweep(dry_run=True).splitlines()]
+
+    assert listed == ["deployment", "count/dev-new", "sales/dev-fix", "dry"]
+    assert set(prefect.deployments) == before
+
+    sweep()
+    assert before - set(prefect.deployments) == {"count/dev-new", "sales/dev-fix"}
+    assert ecr.tags == {"real"}
+    assert sweep().splitlines()[-1] == "nothing to remove"
+
+
+@pytest.mark.usefixtures("github")
+def test_task_that_cannot_ask_github_removes_nothing(
+    prefect: FakePrefect, sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "ghs_expired")
+    before = set(prefect.deployments)
+    with pytest.raises(SystemExit):
+        sweep()
+    told = capsys.readouterr().err
+
+    assert "cannot read the open pull requests, so no preview was removed" in told
+    assert "pull-requests: read" in told
+    assert "ghs_expired" not in told
+    assert set(prefect.deployments) == before
 
 
 def test_push_to_a_preview_deletes_the_image_before_it(
