@@ -69,12 +69,14 @@ def find_abandoned(environment: Environment, origin: str) -> list[Registered]:
     """
     repository = origin.partition("//")[0]
     # Read before the pull requests: a preview that is registered meanwhile is not in this list.
-    previews = [each for each in registered.of_environment(environment, REGISTER_TOKEN) if each.preview]
+    deployments = registered.of_environment(environment, REGISTER_TOKEN)
     branches = pull_requests.open_branches(repository)
     return [
-        each
-        for each in previews
-        if each.label(ORIGIN).partition("//")[0] == repository and each.preview not in branches
+        deployment
+        for deployment in deployments
+        if deployment.label(ORIGIN).partition("//")[0] == repository
+        and deployment.preview
+        and deployment.preview not in branches
     ]
 
 
@@ -95,8 +97,8 @@ def remove(environment: Environment, name: str, going: list[Registered], whole: 
         progress.note(f"{len(going)} deployment(s)" + (f", ECR repository {repository}" if gone else ""))
         return
     deleted = 0
-    for workflow in sorted({each.label(WORKFLOW) for each in going}):
-        candidates = {each.image for each in going if each.label(WORKFLOW) == workflow}
+    for workflow in sorted({deployment.label(WORKFLOW) for deployment in going}):
+        candidates = {deployment.image for deployment in going if deployment.label(WORKFLOW) == workflow}
         deleted += len(_delete_unused(environment, workflow, candidates))
     progress.note(f"{len(going)} deployment(s), {deleted} image(s)")
 

@@ -83,7 +83,8 @@ def test_sweep_runs_each_night_and_by_hand_for_the_environment_that_has_previews
     of_dev, of_sweep = registering(only_job(dev)), registering(only_job(sweep))
 
     assert sweep["on"].keys() == {"schedule", "workflow_dispatch"}
-    assert [bool(re.fullmatch(r"\d+ \d+ \* \* \*", each["cron"])) for each in sweep["on"]["schedule"]] == [True]
+    assert len(sweep["on"]["schedule"]) == 1
+    assert re.fullmatch(r"\d+ \d+ \* \* \*", sweep["on"]["schedule"][0]["cron"])
     assert of_sweep["uses"] == of_dev["uses"]
     shared = ("env", "workflow_path", "prefect_workflow_register_token")
     assert of_sweep["with"] == {name: of_dev["with"][name] for name in shared} | {"sweep": True}
@@ -93,7 +94,7 @@ def test_sweep_runs_each_night_and_by_hand_for_the_environment_that_has_previews
 def test_readme_of_the_action_shows_the_pipeline_of_the_examples(name: str) -> None:
     readme = (ACTION / "README.md").read_text(encoding="utf-8")
     shown = [read(block) for block in re.findall(r"```yaml\n(on:\n.*?)```", readme, re.DOTALL)]
-    (workflow,) = [each for each in shown if ("schedule" in each["on"]) == (name == "sweep")]
+    (workflow,) = [block for block in shown if ("schedule" in block["on"]) == (name == "sweep")]
     for example in EXAMPLES:
         real = pipeline(example, name)
         job, real_job = only_job(workflow), only_job(real)

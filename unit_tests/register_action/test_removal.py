@@ -300,7 +300,7 @@ def previews(hand_over: HandOver, register: Register) -> None:
 
 
 def _abandoned(environment: Environment, origin: str = ORIGIN) -> list[str]:
-    return [each.name for each in removal.find_abandoned(environment, origin)]
+    return [preview.name for preview in removal.find_abandoned(environment, origin)]
 
 
 @pytest.mark.usefixtures("previews")
@@ -400,11 +400,11 @@ def test_task_that_cannot_ask_github_removes_nothing(
     before = set(prefect.deployments)
     with pytest.raises(SystemExit):
         sweep()
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
 
-    assert "cannot read the open pull requests, so no preview was removed" in told
-    assert "pull-requests: read" in told
-    assert "ghs_expired" not in told
+    assert "cannot read the open pull requests, so no preview was removed" in output
+    assert "pull-requests: read" in output
+    assert "ghs_expired" not in output
     assert set(prefect.deployments) == before
 
 
