@@ -16,32 +16,54 @@ error() { # TITLE TEXT
   exit 1
 }
 
-push() { # REFSPEC
+push() { # REFSPEC...
   local login
   login=$(printf 'x-access-token:%s' "$TOKEN" | base64 --wrap=0)
   echo "::add-mask::$login"
   # By the environment: other programs may see arguments.
   GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0="http.$GITHUB_SERVER_URL/.extraheader" \
-    GIT_CONFIG_VALUE_0="Authorization: Basic $login" git push --force "$repository" "$1"
+    GIT_CONFIG_VALUE_0="Authorization: Basic $login" git push --force "$repository" "$@"
+}
+
+contains() { # COMMIT ANCESTOR
+  local code=0
+  git merge-base --is-ancestor "$2" "$1" || code=$?
+  ((code < 2)) || error 'this checkout lacks commits' 'the job needs fetch-depth: 0, fetch-tags: true'
+  return "$code"
+}
+
+tagged() { # the commit that the tag names; empty for none
+  git rev-parse --quiet --verify "refs/tags/$TAG^{commit}" || true
+}
+
+not_backwards() {
+  local before
+  before=$(tagged)
+  if [[ -n $before && $before != "$GITHUB_SHA" ]] && contains "$before" "$GITHUB_SHA"; then
+    error "$TAG would go backwards" "$before contains this commit and is deployed already. When this push was overtaken \
+by a newer one, there is nothing to do. To go back, push a commit that reverts what came after this one"
+  fi
 }
 
 check() {
-  local tagged trial=refs/tags/${TAG}_trial
-  tagged=$(git rev-parse --quiet --verify "refs/tags/$TAG^{commit}" || true)
-  if [[ -n $tagged && $tagged != "$GITHUB_SHA" ]] && git merge-base --is-ancestor "$GITHUB_SHA" "$tagged"; then
-    error "$TAG would go backwards" "the newer commit $tagged, which contains this one, is deployed already. To go back, \
-push a commit that reverts it, or bring back an earlier agent with invoke rollback"
+  # Outside the names that a ruleset for the tags protects: it goes again.
+  local trial=refs/tags/trial/$TAG before
+  not_backwards
+  before=$(tagged)
+  # Whether GitHub lets this job move a tag to the commit is not documented in full: it depends on which branches have the
+  # same workflow files. So it is tried.
+  if ! { push "${before:-$GITHUB_SHA}:$trial" && push "$GITHUB_SHA:$trial"; }; then
+    error "GitHub does not let this run move $TAG" "the lines above say why; nothing was deployed. When the branch has \
+moved on with other files in .github/workflows, the run of the newer commit can move it"
   fi
-  # Whether GitHub lets this job tag the commit is not documented in full: it depends on which branches have the same
-  # workflow files, and on rulesets. So it is tried.
-  push "$GITHUB_SHA:$trial" || error "GitHub does not let this run move $TAG" "the lines above say why; nothing was \
-deployed. When the branch has moved on with other files in .github/workflows, the run of the newer commit can move it"
-  push ":$trial"
+  push ":$trial" || echo "::warning title=the tag trial/$TAG stays::the lines above say why; remove it by hand"
 }
 
 move() {
-  push "$GITHUB_SHA:refs/tags/$TAG" || error "the tag $TAG has not moved" "the lines above say why. The environment is \
-deployed; run this job again to move the tag"
+  not_backwards
+  push "$GITHUB_SHA:refs/tags/$TAG" || error "the tag $TAG has not moved" "the lines above say why; the environment is \
+deployed. When the branch has moved on with other files in .github/workflows, GitHub refuses it to this run, and the run of \
+the newer commit moves it"
   {
     echo "### $TAG"
     echo
@@ -53,7 +75,7 @@ deployed; run this job again to move the tag"
   } | tee -a "$GITHUB_STEP_SUMMARY"
 }
 
-release() {
+release() { # what was deployed stays deployed without one
   local name
   name=release-$(git show --no-patch --format=%cd --date=format:%Y%m%d "$GITHUB_SHA")-${GITHUB_SHA:0:12}
   if ! command -v gh >/dev/null; then
@@ -61,9 +83,11 @@ release() {
   elif GH_TOKEN=$TOKEN gh release view "$name" --repo "$GITHUB_REPOSITORY" >/dev/null 2>&1; then
     echo "release $name exists"
   else
-    GH_TOKEN=$TOKEN gh release create "$name" --repo "$GITHUB_REPOSITORY" --target "$GITHUB_SHA" --generate-notes \
-      --notes "uses: $GITHUB_REPOSITORY/register_action@$GITHUB_SHA # $TAG" ||
-      error "no release $name was made" "the lines above say why. The commit is deployed and tagged $TAG"
+    # The tag first: a release that creates one takes more permissions than a job can have.
+    if ! { push "$GITHUB_SHA:refs/tags/$name" && GH_TOKEN=$TOKEN gh release create "$name" --repo "$GITHUB_REPOSITORY" \
+      --verify-tag --generate-notes --notes "uses: $GITHUB_REPOSITORY/register_action@$GITHUB_SHA # $TAG"; }; then
+      echo "::warning title=no release $name was made::the lines above say why. The commit is deployed and tagged $TAG"
+    fi
   fi
 }
 

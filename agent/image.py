@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from environments import progress
+from environments.errors import PlatformError
 from environments.settings import ROOT, Environment
 from infra import base_image, images
 
@@ -52,7 +53,10 @@ def name(environment: Environment) -> images.Image:
 def build(environment: Environment) -> images.Image:
     """Build the image unless the engine or ECR has it; gives its name.
 
-    The step's note says so when the base image is not the pinned one.
+    In local, the step's note says so when the base image is not the pinned one.
+
+    Raises:
+        PlatformError: no registry gives the pinned base image, whose digest the tag of an image on AWS stands for.
     """
     image = name(environment)
     # In local, ECR may not be up yet, and its images come from this engine anyway.
@@ -63,6 +67,12 @@ def build(environment: Environment) -> images.Image:
         progress.note("unchanged")
         return image
     base = base_image.provide()
+    if base.deviation and not environment.is_local:
+        raise PlatformError(
+            "the agent's image is built on the pinned base image only",
+            base.deviation,
+            "run the same command again where the Docker engine reaches the registry of the base image",
+        )
     images.build(environment, image, _content(), "agent/Dockerfile", {"BASE_IMAGE": base.reference})
     if base.deviation:
         progress.note(f"built; {base.deviation}")

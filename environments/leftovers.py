@@ -26,7 +26,8 @@ VARIABLE = "DATAFLOW_COMMAND"
 """Names the folder of the command that a program or a container was started by."""
 INTERRUPT_ONCE = (sys.executable, "-I", "-S", str(Path(__file__).with_name("interrupt_once.py")))
 SIGNAL_AT_DEATH = ("setpriv", "--pdeathsig", "INT")
-ORDERLY_END_SECONDS = 120
+ORDERLY_END_SECONDS = 240
+"""A NAT gateway takes minutes to be made; a cancelled job of GitHub Actions has five for the steps that tidy up."""
 
 
 @contextlib.contextmanager

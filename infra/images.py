@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from environments import outages, progress
+from environments import console, github_actions, outages, progress
 from environments.errors import PlatformError
 from environments.local_stack import docker_client, docker_errors
 from environments.settings import Environment
@@ -325,8 +325,18 @@ def retire(environment: Environment, repository: str, used: Callable[[], set[str
         used: gives digests and tags in use, however old they are; it is not called while there are few images.
 
     Returns:
-        The digests that were deleted.
+        The digests that were deleted; none when that failed: what has succeeded before does not fail by it.
     """
+    try:
+        return _retire(environment, repository, used)
+    except Exception as error:
+        text = f"old images of {repository} stay: {error}"
+        github_actions.warn(text)
+        console.say(text, "yellow", stderr=True)
+        return []
+
+
+def _retire(environment: Environment, repository: str, used: Callable[[], set[str]]) -> list[str]:
     there = [
         image
         for image in details(environment, repository)

@@ -54,22 +54,23 @@ def _let_plans_expire(s3: Any, bucket: str) -> bool:
     """Have S3 delete plans after `PLAN_DAYS`; False when it does already."""
     from botocore.exceptions import ClientError
 
-    rules = []
-    try:
-        rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
-            raise
-    if any(rule.get("ID") == "plans" for rule in rules):
-        return False
-    rule = {
+    wanted = {
         "ID": "plans",
         "Status": "Enabled",
         "Filter": {"Prefix": PLANS},
         "Expiration": {"Days": PLAN_DAYS},
         "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
     }
-    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [*rules, rule]})
+    rules = []
+    try:
+        rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
+            raise
+    if wanted in rules:
+        return False
+    others = [rule for rule in rules if rule.get("ID") != wanted["ID"]]
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [*others, wanted]})
     return True
 
 

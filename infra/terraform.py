@@ -295,13 +295,21 @@ def own_lock(environment: Environment) -> str:
     A Terraform that is still at work for such a command is waited for: it releases the lock by itself.
 
     Raises:
-        PlatformError: it does not end.
+        PlatformError: it does not end, or another Terraform is at work on this machine, whose lock it may be.
     """
+    import psutil
+
     held = lock(environment)
     if not held or str(held.get("Who", "")).rpartition("@")[2] != os.uname().nodename:
         return ""
     leftovers.clear()
     held = lock(environment)
+    if held and any(process.info["name"] == "terraform" for process in psutil.process_iter(["name"])):
+        raise PlatformError(
+            "a Terraform is at work on this machine",
+            f"the lock {held.get('ID')} may belong to it",
+            "wait for it to end, and try again",
+        )
     return str(held.get("ID", "")) if held else ""
 
 

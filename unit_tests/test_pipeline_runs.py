@@ -1,5 +1,6 @@
 """How the pipelines go, also when a step fails: each line of theirs is run, with stand-ins for what they call."""
 
+import json
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from functional_tests.runner import ActionFailedError
 from functional_tests.workflows import Done, Runner, run_workflow
@@ -106,6 +108,12 @@ class Fork:
             assume=self.assume,
         )
 
+    def hook(self, name: str, line: str) -> None:
+        """Have the server refuse what a line of shell refuses."""
+        file = self.server / "hooks" / name
+        file.write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
+        file.chmod(0o755)
+
     def write(self, name: str, text: str) -> Path:
         file = self.workspace / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +182,7 @@ def test_a_pipeline_tests_plans_deploys_proves_and_then_moves_the_tag(fork: Fork
     assert set(fork.results.values()) == {"success"}
     assert list(done)[-2:] == ["platform/tag", "platform"]
     assert {name: job.environment for name, job in done.items() if job.environment} == {"platform/deploy": env}
-    assert fork.tags == {tag: fork.sha}
+    assert {name: sha for name, sha in fork.tags.items() if not name.startswith("release-")} == {tag: fork.sha}
     assert fork.assumed == [
         (f"arn:aws:iam::{ACCOUNT}:role/{env}_{role}", f"repo:acme/platform:{subject}")
         for role, subject in (
@@ -232,9 +240,7 @@ def test_no_secret_shows_in_any_log(fork: Fork) -> None:
 
 
 def test_a_tag_that_does_not_move_is_an_error_that_says_so(fork: Fork) -> None:
-    hook = fork.server / "hooks" / "update"
-    hook.write_text("#!/bin/sh\ntest $1 != refs/tags/github_action_development\n")
-    hook.chmod(0o755)
+    fork.hook("update", "test $1 != refs/tags/github_action_development")
     done = fork.run("development.yaml")
 
     assert (fork.results["platform/deploy"], fork.results["platform/tag"]) == ("success", "failure")
@@ -310,9 +316,7 @@ def test_tag_moves_between_branches(fork: Fork) -> None:
 
 
 def test_tag_that_github_refuses_is_found_before_the_deploy_and_leaves_nothing(fork: Fork) -> None:
-    hook = fork.server / "hooks" / "pre-receive"
-    hook.write_text("#!/bin/sh\necho refusing to allow a GitHub App to update workflow >&2\nexit 1\n")
-    hook.chmod(0o755)
+    fork.hook("pre-receive", "echo refusing to allow a GitHub App to update workflow >&2; exit 1")
     done = fork.run("production.yaml")
 
     (told,) = done["platform/check_tag"].annotations
@@ -320,6 +324,55 @@ def test_tag_that_github_refuses_is_found_before_the_deploy_and_leaves_nothing(f
     assert "refusing to allow a GitHub App" in done["platform/check_tag"].log
     assert fork.results["platform/deploy"] == "skipped"
     assert fork.tags == {}
+
+
+def test_ruleset_that_keeps_deployed_tags_is_in_nobodys_way(fork: Fork) -> None:
+    (pattern,) = json.loads((FOLDER.parent / "rulesets" / "deployed_tags.json").read_text())["conditions"]["ref_name"][
+        "include"
+    ]
+    fork.hook("update", f"case $1 in {pattern}) case $3 in *[!0]*) ;; *) exit 1 ;; esac ;; esac")
+    fork.run("production.yaml")
+
+    assert set(fork.results.values()) == {"success"}
+    assert fork.tags["github_action_prod"] == fork.sha
+    assert [tag for tag in fork.tags if "trial" in tag] == []
+
+
+def test_tag_that_was_overtaken_after_the_deploy_stays_with_the_newer_commit(fork: Fork) -> None:
+    git(fork.workspace, "commit", "--quiet", "--allow-empty", "--message", "newer")
+    newer = git(fork.workspace, "rev-parse", "HEAD")
+    fork.write("bin/gh", "#!/bin/bash\n").chmod(0o755)
+    overtaken = f"[[ $1 != run ]] || git tag --force github_action_prod {newer}\nkeys="
+    fork.write(".venv/bin/invoke", STAND_IN.replace("keys=", overtaken, 1)).chmod(0o755)
+    done = fork.run("production.yaml")
+
+    assert [each["title"] for each in done["platform/tag"].annotations] == ["github_action_prod would go backwards"]
+    assert "github_action_prod" not in fork.tags
+
+
+def test_checkout_that_cannot_know_which_commit_is_older_is_an_error(fork: Fork) -> None:
+    git(fork.workspace, "tag", "github_action_prod")
+    fork.run("production.yaml", sha="1" * 40)
+
+    (told,) = fork.done["platform/check_tag"].annotations
+    assert told["title"] == "this checkout lacks commits"
+
+
+def test_jobs_that_compare_commits_have_all_of_them() -> None:
+    jobs = yaml.safe_load((FOLDER / "platform.yaml").read_text(encoding="utf-8"))["jobs"]
+    for name in ("check_tag", "tag"):
+        checkout = jobs[name]["steps"][0]["with"]
+        assert (checkout["fetch-depth"], checkout["fetch-tags"]) == (0, True)
+
+
+def test_release_that_fails_is_a_warning(fork: Fork) -> None:
+    fork.write("bin/gh", "#!/bin/bash\nexit 1\n").chmod(0o755)
+    done = fork.run("production.yaml")
+
+    assert set(fork.results.values()) == {"success"}
+    (told,) = done["platform/tag"].annotations
+    assert told["level"] == "warning"
+    assert told["title"].startswith("no release release-")
 
 
 def test_production_is_released_once_and_says_how_to_pin_the_action(fork: Fork) -> None:
@@ -330,7 +383,8 @@ def test_production_is_released_once_and_says_how_to_pin_the_action(fork: Fork) 
     view, create = [call for call in fork.calls if call.startswith("gh ")]
     name = view.split()[3]
     assert re.fullmatch(rf"release-\d{{8}}-{fork.sha[:12]}", name)
-    assert create.startswith(f"gh release create {name} --repo acme/platform --target {fork.sha} --generate-notes ")
+    assert create.startswith(f"gh release create {name} --repo acme/platform --verify-tag --generate-notes ")
+    assert fork.tags[name] == fork.sha
     assert f"uses: acme/platform/register_action@{fork.sha} # github_action_prod" in done["platform/tag"].summary
     assert "ghs_0123456789" not in "".join(fork.calls)
 

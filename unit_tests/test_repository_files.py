@@ -20,7 +20,19 @@ PAGES = [
     ROOT / "register_action" / "README.md",
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-DECIDES_WHO_MAY = ("account", "iam_contract", "permissions", "policy_documents", "roles", "trust")
+DECIDES_WHO_MAY = (
+    *(
+        "account",
+        "github_setup",
+        "iam.tf",
+        "iam_contract",
+        "kept_plans",
+        "permissions",
+        "policy_documents",
+        "preflight",
+    ),
+    *("roles", "state", "trust"),
+)
 
 
 def ruleset(name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 
 from agent import image
 from environments import progress
+from environments.errors import PlatformError
 from environments.settings import ROOT, Environment
 from infra import base_image, images
 
@@ -134,3 +135,17 @@ def test_image_is_built_on_the_base_that_there_is_and_the_output_says_which(
     assert image.build(local) == image.build(local) == image.name(local)
     assert engine.arguments == [{"BASE_IMAGE": base.reference}]
     assert notes[-2:] == [note, "unchanged"]
+
+
+def test_image_for_aws_is_built_on_the_pinned_base_only(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine()
+    monkeypatch.setattr(images, "docker_client", lambda: engine)
+    monkeypatch.setattr(images, "find", lambda *_: None)
+    monkeypatch.setattr(base_image, "provide", lambda: base_image.Local("python:3", "python:3 is built locally"))
+    with pytest.raises(PlatformError, match="pinned base image only") as caught:
+        image.build(environment)
+
+    assert caught.value.why == "python:3 is built locally"
+    assert engine.arguments == []

@@ -661,3 +661,15 @@ def test_push_that_never_arrives_is_told_in_the_words_of_the_registry(
 
     assert caught.value.why == words
     assert engine.tried == attempts
+
+
+def test_old_images_that_cannot_be_deleted_fail_nothing(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: Any) -> Any:
+        raise PlatformError("ECR is busy")
+
+    monkeypatch.setattr(images, "details", refused)
+
+    assert images.retire(environment, "mine", set) == []
+    assert "old images of mine stay: ECR is busy" in capsys.readouterr().err

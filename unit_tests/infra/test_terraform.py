@@ -5,9 +5,11 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hcl2
+import psutil
 import pytest
 
 from environments import leftovers, outages
@@ -267,9 +269,23 @@ def test_own_lock_is_that_of_a_killed_command_of_this_machine_after_its_terrafor
     held, waited = [first, after_the_dead_one_ended], list[bool]()
     monkeypatch.setattr(terraform, "lock", lambda _: held[len(waited)])
     monkeypatch.setattr(leftovers, "clear", lambda: waited.append(True))
+    monkeypatch.setattr(psutil, "process_iter", lambda _: [SimpleNamespace(info={"name": "python"})])
 
     assert terraform.own_lock(environment) == found
     assert bool(waited) == str((first or {}).get("Who", "")).endswith(f"@{os.uname().nodename}")
+
+
+def test_lock_of_a_terraform_that_may_be_alive_is_not_released(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {"ID": LOCK_ID, "Who": f"me@{os.uname().nodename}"}
+    monkeypatch.setattr(terraform, "lock", lambda _: held)
+    monkeypatch.setattr(leftovers, "clear", lambda: None)
+    monkeypatch.setattr(psutil, "process_iter", lambda _: [SimpleNamespace(info={"name": "terraform"})])
+    with pytest.raises(PlatformError, match="a Terraform is at work") as caught:
+        terraform.own_lock(environment)
+
+    assert LOCK_ID in caught.value.why
 
 
 def test_unlock_of_a_lock_that_is_not_held_is_told(environment: Environment, fake_terraform: FakeTerraform) -> None:
