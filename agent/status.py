@@ -126,7 +126,7 @@ def _base_images(environment: Environment, workflows: Entries) -> str:
     if older := [each["name"] for each in ours if each["base_image"] != current]:
         raise Hint(
             f"{len(older)} of {len(ours)} built on another image than the agent's",
-            f"fixes of the base image and of the agent's packages have not reached: {', '.join(older)}",
+            f"they may lack fixes of the base image and of the agent's packages: {', '.join(older)}",
             f"register them again: invoke register --workflow-path FOLDER --env {environment.name}",
         )
     return f"{len(ours)} built on the agent's"

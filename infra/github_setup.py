@@ -88,6 +88,7 @@ def next_steps(environment: Environment, trust: Trust, done: bool = False) -> li
         )
     others = [
         "In each repository with workflows, an environment of the same name:",
+        "  Deployment branches    those that register; for previews refs/pull/*/merge and the default branch, too",
         f"  Environment secrets    {REGISTER_TOKEN}",
         f"  Environment variables  AWS_REGION = {environment.aws_region}",
         f"                         AWS_REGISTER_ROLE = {role_arn(environment, 'register')}",

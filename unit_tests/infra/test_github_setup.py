@@ -233,7 +233,7 @@ def test_what_is_done_already_or_has_no_repository_is_no_next_step(
 ) -> None:
     text = "\n".join(next_steps(environment, trust, done))
 
-    assert "Deployment branches" not in text
+    assert "New environment" not in text
     assert "AWS_REGISTER_ROLE" in text
 
 
@@ -571,7 +571,7 @@ def test_command_sets_up_aws_and_github_after_showing_what(
     assert github.environments["dev"]["secrets"] == KEYS
     order = ["create    environment", "role/dev_dataflow_automation_deploy", "is set up", "AWS_REGISTER_ROLE = "]
     assert sorted(order, key=shown.index) == order
-    assert "Deployment branches" not in shown
+    assert "New environment" not in shown
 
 
 def test_command_changes_nothing_on_aws_before_github_is_confirmed(
