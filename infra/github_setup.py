@@ -217,12 +217,15 @@ def _read(environment: Environment, trust: Trust, reviewers: list[str]) -> Setup
 
     def rules(reviewers: list[dict[str, Any]]) -> dict[str, Any]:
         """A request must repeat what is to stay; a plan that lacks a rule refuses even the rule's default."""
-        told = {
+        protection = {
             "wait_timer": protection.get("wait_timer", {}).get("wait_timer"),
             "prevent_self_review": reviewers and protection.get("required_reviewers", {}).get("prevent_self_review"),
             "reviewers": reviewers,
         }
-        return {"deployment_branch_policy": CUSTOM_RULES, **{name: value for name, value in told.items() if value}}
+        return {
+            "deployment_branch_policy": CUSTOM_RULES,
+            **{name: value for name, value in protection.items() if value},
+        }
 
     same_people = sorted(now, key=str) == sorted(people, key=str)
     same = custom and same_people
@@ -342,8 +345,8 @@ def _api(method: str, path: str, body: dict[str, Any] | None = None) -> tuple[in
 def _message(status: int, answer: Any) -> str:
     """GitHub's own words about a refusal."""
     errors = answer.get("errors") or []
-    said = [answer.get("message"), *([errors] if isinstance(errors, str) else errors)]
-    words = [one if isinstance(one, str) else one.get("message") or json.dumps(one) for one in said if one]
+    messages = [answer.get("message"), *([errors] if isinstance(errors, str) else errors)]
+    words = [one if isinstance(one, str) else one.get("message") or json.dumps(one) for one in messages if one]
     return f"{'; '.join(words) or 'no reason given'} (HTTP {status})"
 
 

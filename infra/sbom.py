@@ -193,8 +193,10 @@ class _Registry:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
                 return str(answer.headers.get("Location", ""))
         except urllib.error.HTTPError as error:
-            told = error.read().decode(errors="replace")[:500]
-            raise RegistryError(what, f"HTTP {error.code}: {told}", error.code >= 500 or error.code == 429) from error
+            answer_text = error.read().decode(errors="replace")[:500]
+            raise RegistryError(
+                what, f"HTTP {error.code}: {answer_text}", error.code >= 500 or error.code == 429
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             raise RegistryError(what, f"{type(error).__name__}: {error}", True) from error
 
