@@ -217,14 +217,14 @@ def _read(environment: Environment, trust: Trust, reviewers: list[str]) -> Setup
 
     def rules(reviewers: list[dict[str, Any]]) -> dict[str, Any]:
         """A request must repeat what is to stay; a plan that lacks a rule refuses even the rule's default."""
-        protection = {
+        settings = {
             "wait_timer": protection.get("wait_timer", {}).get("wait_timer"),
             "prevent_self_review": reviewers and protection.get("required_reviewers", {}).get("prevent_self_review"),
             "reviewers": reviewers,
         }
         return {
             "deployment_branch_policy": CUSTOM_RULES,
-            **{name: value for name, value in protection.items() if value},
+            **{name: value for name, value in settings.items() if value},
         }
 
     same_people = sorted(now, key=str) == sorted(people, key=str)
