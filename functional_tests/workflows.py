@@ -35,6 +35,8 @@ JOB_KEYS = {
 }
 STEPS_KEYS, CALL_KEYS = {"runs-on", "steps"}, {"uses", "with", "secrets"}
 LEVELS = ("none", "read", "write")
+OF_EVERY_EVENT = {"repository": {"visibility": "public"}}
+"""What the event of each run holds."""
 
 
 @dataclasses.dataclass
@@ -87,7 +89,7 @@ def run_workflow(runner: Runner, file: str) -> Done:
     Raises:
         ValueError: the workflow needs something that is not played here, or that GitHub would refuse.
     """
-    granted = dict.fromkeys(("actions", "contents", "id-token"), "write")
+    granted = dict.fromkeys(("actions", "attestations", "contents", "id-token"), "write")
     done: Done = {}
     contexts: dict[str, Any] = {"inputs": {}, "secrets": defaultdict(str, runner.secrets), "file": file}
     contexts["vars"] = defaultdict(str, runner.variables)
@@ -116,8 +118,13 @@ def _run_jobs(
         job = waiting.pop(name)
         if unknown := set(job) - JOB_KEYS - (CALL_KEYS if "uses" in job else STEPS_KEYS):
             raise ValueError(f"not played here: {', '.join(unknown)}")
-        needs = {each: {"result": results[each].result, "outputs": results[each].outputs} for each in _needs(job)}
-        here = {**contexts, "needs": needs, "github": {"event": {}, **Job.context(runner.workspace, runner.github)}}
+        needs = {
+            each: {"result": results[each].result, "outputs": defaultdict(str, results[each].outputs)}
+            for each in _needs(job)
+        }
+        event = {**OF_EVERY_EVENT, **runner.github.get("event", {})}
+        github = {**Job.context(runner.workspace, runner.github), "event": event}
+        here = {**contexts, "needs": needs, "github": github}
         failed = any(needed["result"] != "success" for needed in needs.values())
         if not applies(job.get("if", True), here, failed):
             results[name] = done[path + name] = JobDone("skipped")
@@ -219,7 +226,14 @@ def _played(runner: Runner, job: Job, token: dict[str, str], oidc: bool) -> dict
         job.env |= {**got, "AWS_REGION": aws_region, "AWS_DEFAULT_REGION": aws_region}
         return {}
 
+    def attest(subject_name: str, subject_digest: str) -> dict[str, str]:
+        if not (subject_name and re.fullmatch("sha256:[0-9a-f]{64}", subject_digest)):
+            raise ActionFailedError(f"no subject to attest: {subject_name}@{subject_digest}")
+        job.log.append(f"attested {subject_name}@{subject_digest}")
+        return {}
+
     return {
+        "actions/attest": attest,
         "actions/checkout": checkout,
         "aws-actions/configure-aws-credentials": credentials,
     }

@@ -182,6 +182,8 @@ def _follow_build(name: str, events: Iterable[dict[str, Any]]) -> None:
 def push(environment: Environment, image: Image) -> Image:
     """Push an image that was built, unless ECR has its tag already; gives it with its digest.
 
+    Under GitHub Actions also gives what was pushed to the steps that follow, as `image_name` and `image_digest`.
+
     Raises:
         PlatformError: the registry refused it, or broke off each time; what has arrived is not sent again.
     """
@@ -190,6 +192,8 @@ def push(environment: Environment, image: Image) -> Image:
         return there
     there = outages.repeated(lambda: _push_once(environment, image), lambda error: not REFUSED.search(str(error)))
     progress.note(f"pushed {image.tag}")
+    github_actions.output("image_name", there.pinned.partition("@")[0])
+    github_actions.output("image_digest", there.digest)
     return there
 
 

@@ -31,6 +31,7 @@ while (($#)); do
       printf '%s\n' aws_region=eu-west-1 "own_account=$OWN_ACCOUNT" "runner=$BUILDS_ON" >>"$GITHUB_OUTPUT" ;;
     preflight) echo "ready=$READY" >>"$GITHUB_OUTPUT" ;;
     --keep) echo "plan=plans/1@sha256:2" >>"$GITHUB_OUTPUT" ;;
+    deploy) [[ -z $DIGEST ]] || printf '%s\n' image_name=registry/agent "image_digest=$DIGEST" >>"$GITHUB_OUTPUT" ;;
   esac
   [[ $1 != "$FAIL" ]] || exit "$CODE"
   shift
@@ -101,6 +102,7 @@ class Fork:
                 "OWN_ACCOUNT": "true",
                 "BUILDS_ON": "ubuntu-24.04",
                 "READY": "true",
+                "DIGEST": f"sha256:{'0' * 64}",
                 "FAIL": "none",
                 "CODE": "1",
                 "PATH": f"{self.workspace / 'bin'}:{os.environ['PATH']}",
@@ -181,6 +183,7 @@ def test_a_pipeline_tests_plans_deploys_proves_and_then_moves_the_tag(fork: Fork
     assert [call.split()[:3] for call in release] == ([["gh", "release", "view"]] if env == "prod" else [])
     assert set(fork.results.values()) == {"success"}
     assert list(done)[-2:] == ["platform/tag", "platform"]
+    assert done["platform/attest"].log == f"attested registry/agent@sha256:{'0' * 64}"
     assert {name: job.environment for name, job in done.items() if job.environment} == {"platform/deploy": env}
     assert {name: sha for name, sha in fork.tags.items() if not name.startswith("release-")} == {tag: fork.sha}
     assert fork.assumed == [
@@ -260,7 +263,7 @@ def test_environment_that_nobody_has_set_up_is_skipped_before_anything_is_asked_
     assert fork.assumed == []
     assert "failure" not in fork.results.values()
     assert {name.rpartition("/")[2] for name, job in done.items() if job.result == "skipped"} == (
-        {"check_tag", "deploy", "tag"} if file in CALLERS else set()
+        {"attest", "check_tag", "deploy", "tag"} if file in CALLERS else set()
     )
     asked = [call for call in fork.calls if " preflight " in call]
     assert asked
@@ -293,6 +296,25 @@ def test_images_are_built_on_a_runner_of_the_environments_processor_or_on_the_on
 
     assert done["platform/deploy"].runs_on == runs_on
     assert done["gate/gate"].runs_on == done["platform/plan/plan"].runs_on == "ubuntu-24.04"
+
+
+@pytest.mark.parametrize(("chosen", "result"), [("", "skipped"), ("true", "success")])
+def test_image_of_a_private_repository_is_attested_where_its_plan_allows_it(
+    fork: Fork, chosen: str, result: str
+) -> None:
+    fork.runner.variables = {"ATTESTATIONS": chosen}
+    fork.run("development.yaml", event={"repository": {"visibility": "private"}})
+
+    assert fork.results["platform/attest"] == result
+    assert fork.results["platform/tag"] == "success"
+
+
+def test_image_that_was_built_before_is_not_attested(fork: Fork) -> None:
+    fork.runner.env["DIGEST"] = ""
+    fork.run("development.yaml")
+
+    assert fork.results["platform/attest"] == "skipped"
+    assert fork.results["platform/tag"] == "success"
 
 
 def test_tag_does_not_go_backwards(fork: Fork) -> None:

@@ -42,11 +42,13 @@ def test_nobody_gets_a_permission_that_a_job_does_not_ask_for() -> None:
     writes = {where: job["permissions"] for where, job in jobs().items() if "steps" in job}
     tags = {"platform.yaml:check_tag", "platform.yaml:tag"}
     assert {where for where, each in writes.items() if each.get("contents") == "write"} == tags
-    tokens = {"plan.yaml:plan", "platform.yaml:deploy", "scorecard.yaml:scorecard"}
+    tokens = {"plan.yaml:plan", "platform.yaml:attest", "platform.yaml:deploy", "scorecard.yaml:scorecard"}
     assert {where for where, each in writes.items() if "id-token" in each} == tokens
     scans = {"codeql.yaml:analyze", "scorecard.yaml:scorecard"}
     assert {where for where, each in writes.items() if each.get("security-events") == "write"} == scans
-    others = {"contents", "id-token", "security-events"}
+    attesting = {where for where, each in writes.items() if each.get("attestations") == "write"}
+    assert attesting == {"platform.yaml:attest"}
+    others = {"attestations", "contents", "id-token", "security-events"}
     assert {level for each in writes.values() for name, level in each.items() if name not in others} == {"read"}
 
 

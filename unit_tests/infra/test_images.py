@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from environments import outages
+from environments import github_actions, outages
 from environments.errors import PlatformError
 from environments.settings import Environment
 from infra import images
@@ -640,6 +640,23 @@ def test_push_that_breaks_off_is_tried_again(
     engine = PushEngine((list, BROKEN), (lambda: _push(ecr, "dev_sales", TAG), []))
 
     assert _pushed_by(environment, engine, monkeypatch)().digest.startswith("sha256:")
+
+
+def test_only_an_image_that_was_pushed_is_given_to_the_steps_that_follow(
+    environment: Environment, ecr: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, str] = {}
+    monkeypatch.setattr(github_actions, "output", lambda name, value: given.update({name: value}))
+    push = _pushed_by(environment, PushEngine((lambda: _push(ecr, "dev_sales", TAG), [])), monkeypatch)
+    digest = push().digest
+
+    assert given == {
+        "image_name": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/dev_sales",
+        "image_digest": digest,
+    }
+    given.clear()
+    push()
+    assert given == {}
 
 
 def test_push_whose_answer_was_lost_is_a_good_one(
