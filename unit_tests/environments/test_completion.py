@@ -1,11 +1,14 @@
 """What bash offers behind `.venv/bin/invoke` when Tab is pressed, with the script that people source."""
 
+import fcntl
 import os
 import pty
 import select
 import shlex
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -51,6 +54,7 @@ def test_behind_a_task_its_options_are_offered() -> None:
 
 def test_in_a_shell_tab_behind_the_invoke_of_the_project_completes_the_task() -> None:
     mine, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 1000, 0, 0))  # a line for the whole path
     command = ["bash", "--norc", "--noprofile", "-i"]
     variables = {**os.environ, "PATH": "/usr/bin:/bin", "TERM": "dumb", "PS1": "$ "}
     shell = subprocess.Popen(

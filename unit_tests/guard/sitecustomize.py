@@ -16,6 +16,7 @@ this folder in PYTHONPATH.
 Sources: https://docs.python.org/3.11/library/audit_events.html, https://docs.python.org/3.11/library/site.html
 """
 
+import contextlib
 import os
 import pwd
 import sys
@@ -94,6 +95,10 @@ def _signal(pid: int, number: int) -> str:
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return ""
     except psutil.AccessDenied:
+        with contextlib.suppress(psutil.Error):
+            # Only root can read the environment of a process that has ended.
+            if psutil.Process(abs(pid)).status() == psutil.STATUS_ZOMBIE:
+                return ""
         return f"send signal {int(number)} to process {pid} of another user"
 
 

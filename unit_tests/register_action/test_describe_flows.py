@@ -142,7 +142,7 @@ def test_import_that_fails_is_an_answer_like_any_other(answers: dict[str, dict[s
     last = [answers[entrypoint]["error"].splitlines()[-1] for entrypoint in FAILING]
 
     assert last[:2] == ["ModuleNotFoundError: No module named 'nothing_of_that_name'", "SystemExit: 3"]
-    assert last[2].endswith("has no attribute 'nothing'")
+    assert "has no attribute 'nothing'" in last[2]  # newer versions of Python add what was probably meant
 
 
 SALES = FoundFlow("flow.py", "sales", "sales", 10)
