@@ -97,7 +97,7 @@ def test_observer_survives_outages_of_its_queue_and_messages_that_nobody_underst
     seconds = time.monotonic() - begin
     runs.wait_for_state(deployed, run, "Completed", STARTS_WITHIN_SECONDS)
     assert [each.id for each in deployed.agent_containers] == [agent.id]
-    lost = len(runs.tasks(deployed)[run]) != 2
+    lost = int(len(runs.tasks(deployed)[run]) != 2)
     name = "observer's queue is out of reach, with messages that nobody understands: until a death is seen after it"
     assert faults.record(name, outages, lost, [seconds]).lost == 0
 

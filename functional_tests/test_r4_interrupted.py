@@ -98,7 +98,7 @@ def test_deploy_that_a_runner_cancels_leaves_no_lock_and_loses_nothing(
     recovery = time.monotonic() - begin
 
     assert [key for key in state_objects(deployed) if key.endswith(".tflock")] == []
-    lost = gateway(deployed)["InternetGatewayId"] not in written_state(deployed)
+    lost = int(gateway(deployed)["InternetGatewayId"] not in written_state(deployed))
     deployed.invoke("deploy", TMPDIR=str(temporary))
     assert_nothing_is_left(deployed, temporary)
     assert_whole(deployed)
